@@ -1,0 +1,86 @@
+//! Admission: plugins in Kubernetes' order between authorisation and the store.
+//!
+//! Must never know: HTTP, the store. Reads objects through [`kybern_api::seam::Lister`].
+
+use kybern_api::attributes::UserInfo;
+use kybern_api::error::Status;
+use kybern_api::kind::KindDef;
+use kybern_api::seam::Lister;
+use serde_json::Value;
+
+/// What is being done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    /// create
+    Create,
+    /// update, patch, apply
+    Update,
+    /// delete and deletecollection (once per object)
+    Delete,
+    /// exec, attach, portforward, proxy
+    Connect,
+}
+
+/// One request under admission. `object` is in the stored version.
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// Who asks.
+    pub user: &'a UserInfo,
+    /// What is being done.
+    pub operation: Operation,
+    /// The kind's row.
+    pub def: &'a KindDef,
+    /// Subresource, or empty.
+    pub subresource: &'a str,
+    /// Namespace, or empty.
+    pub namespace: &'a str,
+    /// Name; empty while generateName has not been resolved.
+    pub name: &'a str,
+    /// What is stored, on update and delete.
+    pub old: Option<&'a Value>,
+    /// Nothing will be stored.
+    pub dry_run: bool,
+    /// The request's options (CreateOptions, DeleteOptions, PodExecOptions, ...).
+    pub options: &'a Value,
+}
+
+/// What plugins may use besides the request.
+#[derive(Clone, Copy)]
+pub struct Env<'a> {
+    /// Other objects.
+    pub objects: &'a dyn Lister,
+    /// Wall-clock time.
+    pub now: jiff_now::Now,
+}
+
+/// A plain wall-clock instant in seconds, so that this crate needs no clock.
+pub mod jiff_now {
+    /// Seconds since the epoch.
+    pub type Now = i64;
+}
+
+impl std::fmt::Debug for Env<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Env").field("now", &self.now).finish_non_exhaustive()
+    }
+}
+
+/// One admission plugin: one file, one line in the chain.
+pub trait Plugin: Send + Sync + 'static {
+    /// Kubernetes' name of it, for example `NamespaceLifecycle`.
+    fn name(&self) -> &'static str;
+    /// May change the object (None on delete and connect).
+    ///
+    /// # Errors
+    /// The refusal.
+    fn mutate(&self, _req: &Request<'_>, _obj: Option<&mut Value>, _env: &Env<'_>) -> Result<(), Status> {
+        Ok(())
+    }
+    /// Judges the final object.
+    ///
+    /// # Errors
+    /// The refusal.
+    fn validate(&self, _req: &Request<'_>, _obj: Option<&Value>, _env: &Env<'_>) -> Result<(), Status> {
+        Ok(())
+    }
+}

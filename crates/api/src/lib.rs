@@ -1,0 +1,12 @@
+//! Kubernetes knowledge: kinds as data, the codec, metadata rules, statuses.
+//!
+//! No tokio, no IO, no clock: what needs one gets it through [`seam`]. Imports nothing of ours.
+//! Entry points: [`kinds::table`] (every built-in kind), [`codec`] (decode = parse + prune + default;
+//! encode), [`object::Object`] (bytes plus a small parsed head), [`error::Status`].
+//! Invariants: a parsed object is never kept; a kind is declared once, as one [`kind::KindDef`].
+
+pub mod attributes;
+pub mod error;
+pub mod kind;
+pub mod object;
+pub mod seam;
