@@ -1,1 +1,5 @@
-//! kybern-node-agent
+//! The node agent: what the kubelet, kube-proxy and a CNI plugin do, fed by the node protocol.
+//!
+//! Must never know: the store, other nodes' pods. Entry point: the agent (`Agent::run`).
+
+pub mod net;
