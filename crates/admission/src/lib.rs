@@ -5,7 +5,7 @@
 use kybern_api::attributes::UserInfo;
 use kybern_api::error::Status;
 use kybern_api::kind::KindDef;
-use kybern_api::seam::Lister;
+use kybern_api::seam::{Ids, Lister};
 use serde_json::Value;
 
 /// What is being done.
@@ -49,14 +49,10 @@ pub struct Request<'a> {
 pub struct Env<'a> {
     /// Other objects.
     pub objects: &'a dyn Lister,
-    /// Wall-clock time.
-    pub now: jiff_now::Now,
-}
-
-/// A plain wall-clock instant in seconds, so that this crate needs no clock.
-pub mod jiff_now {
-    /// Seconds since the epoch.
-    pub type Now = i64;
+    /// Random names (the suffix of a generated volume).
+    pub ids: &'a dyn Ids,
+    /// Wall-clock time of the request.
+    pub now: jiff::Timestamp,
 }
 
 impl std::fmt::Debug for Env<'_> {

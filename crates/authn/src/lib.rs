@@ -12,6 +12,8 @@ pub struct Credentials<'a> {
     pub chain: &'a [Vec<u8>],
     /// The bearer token.
     pub bearer: Option<&'a str>,
+    /// The URL path of the request: anonymous requests pass on health paths only. Empty: none.
+    pub path: &'a str,
     /// Wall-clock time, seconds since the epoch.
     pub now: i64,
 }
