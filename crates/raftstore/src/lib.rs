@@ -1,8 +1,21 @@
 //! Replicated bytes with revisions: an etcd-like store over openraft and RocksDB.
 //!
-//! Never parses an object. Entry points: [`store::Store`] (the trait), `node` (start, join), `memory`
-//! (reference model of the same trait). Invariants: an answer only after the fsync; revisions rise by
-//! one per committed modifying transaction and never fall; apply is pure (no clock, no randomness).
+//! Never parses an object: it knows keys, values and the offset where a revision's digits belong.
+//!
+//! Entry points: [`store::Store`] (the trait), [`memory::MemoryStore`] (reference model of the same trait).
+//!
+//! Invariants: an answer only after the fsync on a quorum; revisions rise by one per committed modifying
+//! transaction and never fall; [`machine`] is pure (no clock, no randomness, no hash order); a watch
+//! delivers every event of its prefix once and in order, or ends with an error; a transaction whose
+//! outcome is unknown is never proposed again.
 
+mod expire;
+mod history;
+mod hub;
+mod machine;
+pub mod memory;
 pub mod model;
+mod replica;
 pub mod store;
+
+pub use history::Retention;

@@ -20,6 +20,23 @@ pub struct KeyValue {
     pub version: u64,
     /// Lease or 0.
     pub lease: i64,
+    /// Offset in `value` of the revision's decimal digits (those of `mod_revision`), when it has any.
+    pub stamp: Option<u32>,
+    /// Seconds from the last write after which the leader deletes the key; 0: never.
+    pub ttl: u64,
+}
+
+/// The first key after all keys that start with `prefix`, for use as the end of a range.
+/// Empty (no upper bound) when there is none: the prefix is empty or all `0xff`.
+pub fn prefix_end(prefix: &[u8]) -> Bytes {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.pop() {
+        if last < u8::MAX {
+            end.push(last + 1);
+            break;
+        }
+    }
+    Bytes::from(end)
 }
 
 /// A condition of a transaction.
@@ -98,6 +115,30 @@ pub enum TxnOutcome {
         /// Current revision.
         revision: Revision,
     },
+}
+
+/// Most bytes of keys and values one transaction may carry (etcd's request limit).
+pub const MAX_TXN_BYTES: usize = 1_572_864;
+
+impl Txn {
+    /// Bytes of all keys and values in it.
+    pub fn size(&self) -> usize {
+        let guards = self.guards.iter().map(|g| g.key().len());
+        let ops = self.ops.iter().map(|op| match op {
+            Op::Put { key, value, .. } => key.len() + value.len(),
+            Op::Delete(key) | Op::Add { key, .. } => key.len(),
+        });
+        guards.chain(ops).sum()
+    }
+}
+
+impl Guard {
+    /// The key it looks at.
+    pub fn key(&self) -> &Bytes {
+        match self {
+            Guard::Absent(key) | Guard::Present(key) | Guard::Revision(key, _) | Guard::Below(key, _, _) => key,
+        }
+    }
 }
 
 /// One change of one key. Events of one transaction share a revision and arrive together.

@@ -42,9 +42,9 @@ pub trait View: Send + Sync {
     fn revision(&self) -> Revision;
     /// One key.
     fn get(&self, key: &[u8]) -> Option<KeyValue>;
-    /// Keys in `[start, end)` in order, at most `limit` (0: all), and whether there were more.
+    /// Keys in `[start, end)` (an empty `end`: no upper bound) in order, at most `limit` (0: all), and whether there were more.
     fn range(&self, start: &[u8], end: &[u8], limit: usize) -> (Vec<KeyValue>, bool);
-    /// Number of keys in `[start, end)`.
+    /// Number of keys in `[start, end)` (an empty `end`: no upper bound).
     fn count(&self, start: &[u8], end: &[u8]) -> usize;
 }
 
