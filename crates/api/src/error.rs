@@ -143,7 +143,13 @@ impl Status {
     }
     /// 404 for an object. `resource` is the plural; texts follow kubectl's `pods "x" not found`.
     pub fn not_found(group: &str, resource: &str, name: &str) -> Self {
-        Self::about(Reason::NotFound, group, resource, name, format!("{} \"{name}\" not found", qualified(group, resource)))
+        Self::about(
+            Reason::NotFound,
+            group,
+            resource,
+            name,
+            format!("{} \"{name}\" not found", qualified(group, resource)),
+        )
     }
     /// 409 for a name that is taken.
     pub fn already_exists(group: &str, resource: &str, name: &str) -> Self {
@@ -166,11 +172,18 @@ impl Status {
     }
     /// 422 with causes. `kind` is the Kind, as in `Pod "x" is invalid: ...`.
     pub fn invalid(group: &str, kind: &str, name: &str, causes: Vec<Cause>) -> Self {
-        let list: Vec<String> =
-            causes.iter().map(|c| if c.field.is_empty() { c.message.clone() } else { format!("{}: {}", c.field, c.message) }).collect();
+        let list: Vec<String> = causes
+            .iter()
+            .map(|c| if c.field.is_empty() { c.message.clone() } else { format!("{}: {}", c.field, c.message) })
+            .collect();
         let text = if list.len() == 1 { list[0].clone() } else { format!("[{}]", list.join(", ")) };
-        let mut s =
-            Self::about(Reason::Invalid, group, kind, name, format!("{} \"{name}\" is invalid: {text}", qualified(group, kind)));
+        let mut s = Self::about(
+            Reason::Invalid,
+            group,
+            kind,
+            name,
+            format!("{} \"{name}\" is invalid: {text}", qualified(group, kind)),
+        );
         if let Some(d) = s.details.as_mut() {
             d.causes = causes;
         }
@@ -211,7 +224,8 @@ impl Status {
         if v.get("kind")?.as_str()? != "Status" {
             return None;
         }
-        let reason = serde_json::from_value(v.get("reason").cloned().unwrap_or_else(|| "".into())).unwrap_or(Reason::Unknown);
+        let reason =
+            serde_json::from_value(v.get("reason").cloned().unwrap_or_else(|| "".into())).unwrap_or(Reason::Unknown);
         Some(Self {
             reason,
             code: v.get("code").and_then(|c| c.as_u64()).and_then(|c| u16::try_from(c).ok()).unwrap_or(code),

@@ -214,7 +214,12 @@ pub trait Strategy: Send + Sync + 'static {
     fn desired_changed(&self, new: &Value, old: &Value) -> bool {
         let part = |v: &Value| -> Vec<(String, Value)> {
             v.as_object()
-                .map(|m| m.iter().filter(|(k, _)| *k != "metadata" && *k != "status").map(|(k, v)| (k.clone(), v.clone())).collect())
+                .map(|m| {
+                    m.iter()
+                        .filter(|(k, _)| *k != "metadata" && *k != "status")
+                        .map(|(k, v)| (k.clone(), v.clone()))
+                        .collect()
+                })
                 .unwrap_or_default()
         };
         part(new) != part(old)
@@ -254,5 +259,8 @@ impl Strategy for Plain {}
 
 /// Name and age: the cells of a kind without columns of its own.
 pub fn plain_cells(_def: &KindDef, _obj: &Value, head: &Head, _now: jiff::Timestamp) -> Vec<Value> {
-    vec![head.name.to_string().into(), jiff::Timestamp::from_second(head.created).map(|t| t.to_string()).unwrap_or_default().into()]
+    vec![
+        head.name.to_string().into(),
+        jiff::Timestamp::from_second(head.created).map(|t| t.to_string()).unwrap_or_default().into(),
+    ]
 }

@@ -6,7 +6,10 @@
 //! Invariants: a parsed object is never kept; a kind is declared once, as one [`kind::KindDef`].
 
 pub mod attributes;
+pub mod codec;
 pub mod error;
 pub mod kind;
+pub mod meta;
 pub mod object;
+pub mod schema;
 pub mod seam;

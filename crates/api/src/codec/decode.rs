@@ -1,0 +1,210 @@
+//! Request bodies, patched trees and stored bytes to trees.
+
+use super::check::{FieldValidation, Findings, Mismatch, Problem, Seed};
+use crate::error::{Cause, Status};
+use crate::kind::{KindDef, Served};
+use crate::schema::{self, Node};
+use serde::de::DeserializeSeed;
+use serde_json::Value;
+use serde_saphyr::options::DuplicateKeyPolicy;
+
+/// The format of a request body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyType {
+    /// `application/json`, and no content type at all.
+    Json,
+    /// `application/yaml`.
+    Yaml,
+}
+
+/// A decoded body.
+#[derive(Debug)]
+pub struct Decoded {
+    /// The tree, without `kind` and `apiVersion`.
+    pub tree: Value,
+    /// Texts for the Warning header.
+    pub warnings: Vec<String>,
+}
+
+/// What a body should be.
+#[derive(Debug, Clone, Copy)]
+pub struct Expected<'a> {
+    /// Full name of the OpenAPI definition.
+    pub definition: &'a str,
+    /// `v1`, `apps/v1`; None when any will do (options that every group version has).
+    pub api_version: Option<&'a str>,
+    /// Kind.
+    pub kind: &'a str,
+}
+
+/// Decodes the body of a create or update: parse, check against the schema, convert to the stored
+/// version, default.
+///
+/// # Errors
+/// 400 for what cannot be read, is another kind, or (strict) has unknown or duplicate fields.
+pub fn decode_body(
+    media: BodyType,
+    bytes: &[u8],
+    def: &KindDef,
+    served: &Served,
+    validation: FieldValidation,
+) -> Result<Decoded, Status> {
+    let api_version = def.api_version(served);
+    let expected = Expected { definition: &served.schema, api_version: Some(&api_version), kind: &def.kind };
+    let mut decoded = decode_definition(media, bytes, expected, validation)?;
+    to_stored(def, served, &mut decoded.tree);
+    Ok(decoded)
+}
+
+/// Decodes a body that is no object of the table: options, statuses, reviews, scales, bindings. It is
+/// checked like any other, and not defaulted.
+///
+/// # Errors
+/// As [`decode_body`].
+pub fn decode_definition(
+    media: BodyType,
+    bytes: &[u8],
+    expected: Expected<'_>,
+    validation: FieldValidation,
+) -> Result<Decoded, Status> {
+    let node = node_of(expected.definition)?;
+    let mut findings = Findings::default();
+    let read = match media {
+        BodyType::Json => read_json(bytes, &node, &mut findings),
+        BodyType::Yaml => read_yaml(bytes, &node, &mut findings),
+    };
+    let cannot = |why: String| cannot_be_handled(expected, &why);
+    let tree = read.map_err(|syntax| match &findings.mismatch {
+        Some(mismatch) => cannot(mismatch_text(mismatch)),
+        None => Status::bad_request(format!(
+            "the object provided is unrecognized (must be of type {}): couldn't get version/kind; json parse error: {syntax}",
+            expected.kind
+        )),
+    })?;
+    finish(tree, findings.problems, expected, validation, |problems| {
+        cannot(format!("strict decoding error: {problems}"))
+    })
+}
+
+/// Checks, converts and defaults a tree that a patch made of an object in the served version.
+///
+/// # Errors
+/// 422 on field `patch`, as patches answer.
+pub fn decode_tree(
+    tree: Value,
+    def: &KindDef,
+    served: &Served,
+    validation: FieldValidation,
+) -> Result<Decoded, Status> {
+    let api_version = def.api_version(served);
+    let expected = Expected { definition: &served.schema, api_version: Some(&api_version), kind: &def.kind };
+    let name = tree.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let node = node_of(&served.schema)?;
+    let mut findings = Findings::default();
+    let refused = |why: String| patch_refused(def, &name, &why);
+    let read = Seed { node: &node, findings: &mut findings }.deserialize(tree);
+    let tree = read.map_err(|e| refused(findings.mismatch.as_ref().map_or_else(|| e.to_string(), mismatch_text)))?;
+    let mut decoded =
+        finish(tree, findings.problems, expected, validation, |p| refused(format!("strict decoding error: {p}")))?;
+    to_stored(def, served, &mut decoded.tree);
+    Ok(decoded)
+}
+
+/// Reads stored bytes and adds defaults that were introduced since they were written.
+///
+/// # Errors
+/// 500 when the bytes are no JSON, a defect of the store.
+pub fn decode_stored(bytes: &[u8], def: &KindDef) -> Result<Value, Status> {
+    let mut tree = serde_json::from_slice(bytes).map_err(|e| Status::internal(format!("stored {}: {e}", def.kind)))?;
+    def.strategy.default(&mut tree);
+    Ok(tree)
+}
+
+fn node_of(definition: &str) -> Result<Node, Status> {
+    schema::node(definition).ok_or_else(|| Status::internal(format!("no schema {definition}")))
+}
+
+fn to_stored(def: &KindDef, served: &Served, tree: &mut Value) {
+    if let Some(convert) = served.to_stored {
+        convert(tree);
+    }
+    def.strategy.default(tree);
+}
+
+fn read_json(bytes: &[u8], node: &Node, findings: &mut Findings) -> Result<Value, String> {
+    let mut parser = serde_json::Deserializer::from_slice(bytes);
+    let tree = Seed { node, findings }.deserialize(&mut parser).map_err(|e| e.to_string())?;
+    parser.end().map_err(|e| e.to_string())?;
+    Ok(tree)
+}
+
+/// Duplicate keys reach the check like those of JSON: the last one counts.
+fn read_yaml(bytes: &[u8], node: &Node, findings: &mut Findings) -> Result<Value, String> {
+    let options = serde_saphyr::options! {
+        duplicate_keys: DuplicateKeyPolicy::LastWins, legacy_octal_numbers: true, with_snippet: false
+    };
+    serde_saphyr::with_deserializer_from_slice_with_options(bytes, options, |parser| {
+        Seed { node, findings }.deserialize(parser)
+    })
+    .map_err(|e| e.to_string())
+}
+
+/// Checks kind and version, takes them off, and turns problems into warnings or a refusal.
+fn finish(
+    mut tree: Value,
+    problems: Vec<Problem>,
+    expected: Expected<'_>,
+    validation: FieldValidation,
+    refuse: impl FnOnce(String) -> Status,
+) -> Result<Decoded, Status> {
+    let Some(object) = tree.as_object_mut() else {
+        return Err(cannot_be_handled(expected, "it is no object"));
+    };
+    let mut take = |key: &str| object.remove(key).and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default();
+    let (kind, api_version) = (take("kind"), take("apiVersion"));
+    if !kind.is_empty() && kind != expected.kind {
+        let version = api_version.rsplit('/').next().unwrap_or_default();
+        let text = format!("{kind} in version \"{version}\" cannot be handled as a {}", expected.kind);
+        return Err(Status::bad_request(text));
+    }
+    if let Some(want) = expected.api_version.filter(|want| !api_version.is_empty() && api_version != **want) {
+        let text =
+            format!("the API version in the data ({api_version}) does not match the expected API version ({want})");
+        return Err(Status::bad_request(text));
+    }
+    let warnings: Vec<String> = match validation {
+        FieldValidation::Ignore => Vec::new(),
+        _ => problems.iter().map(ToString::to_string).collect(),
+    };
+    if validation == FieldValidation::Strict && !warnings.is_empty() {
+        return Err(refuse(warnings.join(", ")));
+    }
+    Ok(Decoded { tree, warnings })
+}
+
+fn cannot_be_handled(expected: Expected<'_>, why: &str) -> Status {
+    let version = expected.api_version.unwrap_or("v1").rsplit('/').next().unwrap_or_default();
+    let kind = expected.kind;
+    Status::bad_request(format!("{kind} in version \"{version}\" cannot be handled as a {kind}: {why}"))
+}
+
+fn mismatch_text(mismatch: &Mismatch) -> String {
+    match &mismatch.text {
+        Some(text) if mismatch.path.is_empty() => text.clone(),
+        Some(text) => format!("{}: {text}", mismatch.path),
+        None => format!(
+            "json: cannot unmarshal {} into Go struct field {}.{} of type {}",
+            mismatch.found, mismatch.owner, mismatch.path, mismatch.wanted
+        ),
+    }
+}
+
+/// 422 on field `patch`.
+fn patch_refused(def: &KindDef, name: &str, why: &str) -> Status {
+    let cause = Cause {
+        reason: "FieldValueInvalid".into(),
+        message: format!("Invalid value: \"\": {why}"),
+        field: "patch".into(),
+    };
+    Status::invalid(&def.group, &def.kind, name, vec![cause])
+}

@@ -1,0 +1,84 @@
+//! The parsed head of an object.
+
+use crate::error::Status;
+use crate::kind::KindDef;
+use crate::meta::time;
+use crate::object::{Head, Owner};
+use serde_json::{Map, Value};
+use smol_str::SmolStr;
+
+/// The head of a tree.
+pub fn head(def: &KindDef, tree: &Value) -> Head {
+    let none = Map::new();
+    let meta = tree.get("metadata").and_then(Value::as_object).unwrap_or(&none);
+    Head {
+        name: text(meta.get("name")),
+        namespace: text(meta.get("namespace")),
+        uid: text(meta.get("uid")),
+        generation: meta.get("generation").and_then(Value::as_i64).unwrap_or_default(),
+        created: time::parse_value(meta.get("creationTimestamp")).unwrap_or_default(),
+        deleting: time::parse_value(meta.get("deletionTimestamp")),
+        labels: meta.get("labels").and_then(Value::as_object).map(pairs).unwrap_or_default(),
+        owners: items(meta.get("ownerReferences")).iter().map(owner).collect(),
+        finalizers: items(meta.get("finalizers")).iter().map(|v| text(Some(v))).collect(),
+        fields: def.selectable.iter().map(|s| (s.read)(tree)).collect(),
+    }
+}
+
+/// The head of stored bytes.
+///
+/// # Errors
+/// 500 when the bytes are no JSON, a defect of the store.
+pub fn head_of_bytes(def: &KindDef, bytes: &[u8]) -> Result<Head, Status> {
+    let read = if def.selectable.is_empty() { metadata_only(bytes) } else { serde_json::from_slice(bytes) };
+    read.map(|tree| head(def, &tree)).map_err(|e| Status::internal(format!("stored {}: {e}", def.kind)))
+}
+
+/// Parses the metadata (without managedFields) and skips the rest, which is most of an object.
+fn metadata_only(bytes: &[u8]) -> Result<Value, serde_json::Error> {
+    #[derive(serde::Deserialize)]
+    struct Narrow {
+        metadata: Metadata,
+    }
+    #[derive(serde::Deserialize, serde::Serialize)]
+    #[serde(rename_all = "camelCase", default)]
+    #[derive(Default)]
+    struct Metadata {
+        name: Value,
+        namespace: Value,
+        uid: Value,
+        generation: Value,
+        creation_timestamp: Value,
+        deletion_timestamp: Value,
+        labels: Value,
+        owner_references: Value,
+        finalizers: Value,
+    }
+    let narrow: Narrow = serde_json::from_slice(bytes)?;
+    Ok(serde_json::json!({ "metadata": narrow.metadata }))
+}
+
+fn text(value: Option<&Value>) -> SmolStr {
+    value.and_then(Value::as_str).map(SmolStr::new).unwrap_or_default()
+}
+
+fn items(value: Option<&Value>) -> &[Value] {
+    value.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+}
+
+/// A JSON map iterates in key order, which is the order of [`Head::labels`].
+fn pairs(map: &Map<String, Value>) -> Vec<(SmolStr, SmolStr)> {
+    map.iter().map(|(k, v)| (SmolStr::new(k), text(Some(v)))).collect()
+}
+
+fn owner(value: &Value) -> Owner {
+    let flag = |key: &str| value.get(key).and_then(Value::as_bool).unwrap_or_default();
+    Owner {
+        api_version: text(value.get("apiVersion")),
+        kind: text(value.get("kind")),
+        name: text(value.get("name")),
+        uid: text(value.get("uid")),
+        controller: flag("controller"),
+        block_owner_deletion: flag("blockOwnerDeletion"),
+    }
+}

@@ -1,0 +1,19 @@
+//! Bytes to trees and back, by schema.
+//!
+//! A tree inside the server is a JSON object in the stored version without `kind` and `apiVersion`,
+//! pruned, type-checked, canonical and defaulted. [`decode_body`] makes one from a request body,
+//! [`decode_tree`] from a patched tree, [`decode_stored`] from stored bytes; [`encode`] turns it into
+//! the bytes that are stored, listed and watched. Defaults run here and nowhere else.
+
+mod canonical;
+mod check;
+mod decode;
+mod encode;
+mod head;
+#[cfg(test)]
+mod tests;
+
+pub use check::{FieldValidation, Problem};
+pub use decode::{BodyType, Decoded, Expected, decode_body, decode_definition, decode_stored, decode_tree};
+pub use encode::{Encoded, encode, list_open, render, served_tree, stamp, to_yaml};
+pub use head::{head, head_of_bytes};
