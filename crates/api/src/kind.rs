@@ -193,6 +193,28 @@ pub struct Context<'a> {
     pub now: jiff::Timestamp,
 }
 
+/// A range that objects take values from, each value once in the cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Pool {
+    /// Addresses of services.
+    ServiceAddress,
+    /// Ports on every node; per protocol.
+    NodePort,
+}
+
+/// One value an object takes from a [`Pool`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slot {
+    /// The range.
+    pub pool: Pool,
+    /// Tells equal values apart that do not collide: the protocol of a port, or empty.
+    pub class: SmolStr,
+    /// The value; None: any free one.
+    pub value: Option<SmolStr>,
+    /// JSON pointers (RFC 6901) to where the value belongs; a pointer's parent must exist.
+    pub pointers: Vec<String>,
+}
+
 /// A kind's behaviour. Every method has a default that fits a plain kind.
 ///
 /// Trees are in the stored version. `old` is what is stored, on update.
@@ -232,6 +254,30 @@ pub trait Strategy: Send + Sync + 'static {
     /// is what DeleteOptions say.
     fn grace(&self, _obj: &Value, _requested: Option<i64>) -> Option<i64> {
         None
+    }
+    /// A new object keeps the status its creator sends (nodes).
+    fn keeps_status_on_create(&self) -> bool {
+        false
+    }
+    /// Marks an object whose deletion begins but waits for something (a namespace turns Terminating).
+    fn begin_deletion(&self, _obj: &mut Value) {}
+    /// Must a deletion wait for more than metadata.finalizers (spec.finalizers of a namespace)?
+    fn holds_deletion(&self, _obj: &Value) -> bool {
+        false
+    }
+    /// The propagation policy of a delete that names none and whose object has no finalizer that
+    /// decides; None is Background.
+    fn default_propagation(&self) -> Option<&'static str> {
+        None
+    }
+    /// Is a delete answered with the object, also when it is removed at once (`validation.md` §5)?
+    fn answers_deletion_with_object(&self) -> bool {
+        false
+    }
+    /// What the object takes out of the cluster's shared ranges. Slots without a value are filled by
+    /// the engine, in the same transaction.
+    fn slots(&self, _obj: &Value) -> Vec<Slot> {
+        Vec::new()
     }
     /// Cells of a Table row, one per column of the row's [`KindDef::columns`].
     fn cells(&self, def: &KindDef, obj: &Value, head: &Head, now: jiff::Timestamp) -> Vec<Value> {
