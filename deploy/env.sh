@@ -7,3 +7,11 @@ export KYBERN_CACHE
 [ -n "${HOME:-}" ] && [ -d "$HOME/.cargo/bin" ] && PATH="$HOME/.cargo/bin:$PATH"
 say() { printf '\033[1m==>\033[0m %s\n' "$*"; }
 die() { printf 'error: %s\n' "$*" >&2; exit 1; }
+# The newest kubectl of this machine, or nothing.
+kubectl_path() {
+  if [ -n "${KUBECTL:-}" ]; then echo "$KUBECTL"; return; fi
+  local best
+  best=$(ls -1 /usr/lib/google-cloud-sdk/bin/kubectl.1.* 2>/dev/null | sort -V | tail -n 1)
+  [ -n "$best" ] && { echo "$best"; return; }
+  command -v kubectl || true
+}

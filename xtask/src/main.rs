@@ -1,13 +1,55 @@
-//! xtask: the project's own chores.
+//! Project tasks: `cargo xtask verify` is the one gate (read-only), `cargo xtask fix` the one that changes
+//! files.
 
+mod deny;
+mod deps;
 mod schema;
+mod tidy;
+mod verify;
 
-use std::path::Path;
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Project tasks.
+#[derive(Parser)]
+#[command(name = "xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Check everything, change nothing: format, lints, docs, licences, crate edges, tidiness, tests
+    Verify {
+        /// Leave the tests out
+        #[arg(long)]
+        no_tests: bool,
+    },
+    /// Format and apply the lints' own fixes
+    Fix,
+    /// Check the crates' edges against the table of docs/architecture.md
+    Deps,
+    /// Check licences, banned and doubled crates
+    Deny,
+    /// Check sizes, stand-ins and naming rules
+    Tidy,
+    /// Make the schema table of crate api from an OpenAPI v2 document
+    Schema {
+        /// The document
+        openapi: PathBuf,
+        /// Where the table goes
+        out: PathBuf,
+    },
+}
 
 fn main() -> anyhow::Result<()> {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        ["schema", openapi, out] => schema::generate(Path::new(openapi), Path::new(out)),
-        _ => anyhow::bail!("usage: cargo xtask schema OPENAPI_JSON OUT"),
+    match Cli::parse().task {
+        Task::Verify { no_tests } => verify::run(!no_tests),
+        Task::Fix => verify::fix(),
+        Task::Deps => deps::check(),
+        Task::Deny => deny::check(),
+        Task::Tidy => tidy::check(),
+        Task::Schema { openapi, out } => schema::generate(&openapi, &out),
     }
 }

@@ -2,9 +2,10 @@
 //! already (or is gone already) is fine.
 
 use futures::TryStreamExt;
+use netlink_packet_route::AddressFamily;
 use netlink_packet_route::link::{LinkAttribute, LinkMessage};
-use netlink_packet_route::neighbour::{NeighbourFlags, NeighbourState};
-use rtnetlink::{Handle, LinkBridge, LinkUnspec, LinkVeth, LinkVxlan, RouteMessageBuilder};
+use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourState};
+use rtnetlink::{Handle, LinkBridge, LinkBridgePort, LinkUnspec, LinkVeth, LinkVxlan, RouteMessageBuilder};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsRawFd;
@@ -108,6 +109,20 @@ impl Links {
         Ok(all.iter().map(describe).collect())
     }
 
+    /// The link that carries an address.
+    ///
+    /// # Errors
+    /// `NotFound` when no link does, or a netlink failure.
+    pub async fn with_address(&self, address: IpAddr) -> io::Result<Link> {
+        let mut found = self.handle.address().get().set_address_filter(address).execute();
+        let Some(message) = found.try_next().await.map_err(to_io)? else {
+            return Err(io::Error::new(io::ErrorKind::NotFound, format!("no link has the address {address}")));
+        };
+        let mut links = self.handle.link().get().match_index(message.header.index).execute();
+        let link = links.try_next().await.map_err(to_io)?;
+        link.map(|m| describe(&m)).ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the link is gone"))
+    }
+
     /// Makes a bridge and sets it up.
     ///
     /// # Errors
@@ -168,6 +183,17 @@ impl Links {
     /// On a netlink failure.
     pub async fn clear_master(&self, name: &str) -> io::Result<()> {
         self.change(name, |b| b.nocontroller()).await
+    }
+
+    /// Lets a bridge port send frames back where they came from, so that a pod reaches itself through a
+    /// Service.
+    ///
+    /// # Errors
+    /// On a netlink failure.
+    pub async fn set_hairpin(&self, name: &str) -> io::Result<()> {
+        let index = self.get(name).await?.index;
+        let message = LinkBridgePort::new(index).hairpin(true).build();
+        self.handle.link().set_port(message).execute().await.map_err(to_io)
     }
 
     /// Renames a link (which must be down).
@@ -276,6 +302,22 @@ impl Links {
         ok_if(request.execute().await, &[EEXIST])
     }
 
+    /// Removes the forwarding entry of a VXLAN peer; absent is fine.
+    ///
+    /// # Errors
+    /// On a netlink failure.
+    pub async fn delete_neighbours(&self, device: &str, mac: [u8; 6]) -> io::Result<()> {
+        let index = self.get(device).await?.index;
+        for family in [AddressFamily::Inet, AddressFamily::Bridge] {
+            let get = self.handle.neighbours().get().set_address_family(family);
+            let all: Vec<_> = get.execute().try_collect().await.map_err(to_io)?;
+            for n in all.into_iter().filter(|n| n.header.ifindex == index && has_mac(n, mac)) {
+                ok_if(self.handle.neighbours().del(n).execute().await, &[ENOENT, ESRCH])?;
+            }
+        }
+        Ok(())
+    }
+
     async fn change<F>(&self, name: &str, edit: F) -> io::Result<()>
     where
         F: FnOnce(rtnetlink::LinkMessageBuilder<LinkUnspec>) -> rtnetlink::LinkMessageBuilder<LinkUnspec>,
@@ -284,6 +326,10 @@ impl Links {
         let message = edit(LinkUnspec::new_with_index(index)).build();
         self.handle.link().change(message).execute().await.map_err(to_io)
     }
+}
+
+fn has_mac(n: &netlink_packet_route::neighbour::NeighbourMessage, mac: [u8; 6]) -> bool {
+    n.attributes.iter().any(|a| matches!(a, NeighbourAttribute::LinkLayerAddress(l) if l.as_slice() == mac))
 }
 
 fn describe(m: &LinkMessage) -> Link {

@@ -1,0 +1,225 @@
+//! The command line: k3s's words where it has them.
+
+use clap::{Args, Parser, Subcommand};
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+/// A Kubernetes-compatible cluster in one binary.
+#[derive(Debug, Parser)]
+#[command(name = "kybern", version, about, max_term_width = 100, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a server: a member of the replicated store with API server, controllers and scheduler
+    Server(ServerArgs),
+    /// Run a node: containers, network, services and DNS of one machine
+    Agent(AgentArgs),
+    /// Make and change clusters on this machine, whose hosts are network namespaces
+    #[command(subcommand)]
+    Dev(DevCommand),
+    /// Put container images onto nodes
+    #[command(subcommand)]
+    Image(ImageCommand),
+    /// Make, list and delete join tokens
+    #[command(subcommand)]
+    Token(TokenCommand),
+}
+
+/// Flags of `kybern server`. Each is also a key of the configuration file.
+#[derive(Debug, Args, Clone, Default)]
+pub struct ServerArgs {
+    /// Configuration file; flags win over it
+    #[arg(long, env = "KYBERN_CONFIG_FILE", default_value = "/etc/kybern/config.yaml")]
+    pub config: PathBuf,
+    /// Begin a new cluster (a server without --server does; accepted for scripts)
+    #[arg(long)]
+    pub cluster_init: bool,
+    /// A server of the cluster to join, https://HOST:6443
+    #[arg(long, short = 's', env = "KYBERN_URL")]
+    pub server: Option<String>,
+    /// Join token for servers; on the first server: the token others will join with
+    #[arg(long, short = 't', env = "KYBERN_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+    /// On the first server: the token that nodes will join with
+    #[arg(long, env = "KYBERN_AGENT_TOKEN", hide_env_values = true)]
+    pub agent_token: Option<String>,
+    /// Where everything is kept
+    #[arg(long, short = 'd')]
+    pub data_dir: Option<PathBuf>,
+    /// Name of this server [default: the host's name]
+    #[arg(long, env = "KYBERN_NODE_NAME")]
+    pub node_name: Option<String>,
+    /// Address that peers and nodes reach this server at [default: that of the default route]
+    #[arg(long, short = 'i')]
+    pub node_ip: Option<IpAddr>,
+    /// Port of the API
+    #[arg(long)]
+    pub https_listen_port: Option<u16>,
+    /// Port of the replication traffic between servers
+    #[arg(long)]
+    pub peer_port: Option<u16>,
+    /// Further names and addresses for the server's certificate
+    #[arg(long)]
+    pub tls_san: Vec<String>,
+    /// Addresses of pods
+    #[arg(long)]
+    pub cluster_cidr: Option<String>,
+    /// Addresses of services
+    #[arg(long)]
+    pub service_cidr: Option<String>,
+    /// Where the administrator's kubeconfig is written
+    #[arg(long, short = 'o')]
+    pub write_kubeconfig: Option<PathBuf>,
+    /// Parts to leave out: dns,ingress,servicelb,local-storage,metrics
+    #[arg(long, value_delimiter = ',')]
+    pub disable: Vec<String>,
+    /// Send traces to this OTLP endpoint, http://HOST:4317
+    #[arg(long, env = "KYBERN_OTLP_ENDPOINT")]
+    pub otlp_endpoint: Option<String>,
+    /// Log more
+    #[arg(long)]
+    pub debug: bool,
+}
+
+/// Flags of `kybern agent`. Each is also a key of the configuration file.
+#[derive(Debug, Args, Clone, Default)]
+pub struct AgentArgs {
+    /// Configuration file; flags win over it
+    #[arg(long, env = "KYBERN_CONFIG_FILE", default_value = "/etc/kybern/config.yaml")]
+    pub config: PathBuf,
+    /// A server of the cluster to join, https://HOST:6443
+    #[arg(long, short = 's', env = "KYBERN_URL")]
+    pub server: Option<String>,
+    /// Join token for nodes
+    #[arg(long, short = 't', env = "KYBERN_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+    /// Where everything is kept
+    #[arg(long, short = 'd')]
+    pub data_dir: Option<PathBuf>,
+    /// Where sockets and mounts are
+    #[arg(long)]
+    pub run_dir: Option<PathBuf>,
+    /// Name of this node [default: the host's name]
+    #[arg(long, env = "KYBERN_NODE_NAME")]
+    pub node_name: Option<String>,
+    /// Address of this node [default: that of the default route]
+    #[arg(long, short = 'i')]
+    pub node_ip: Option<IpAddr>,
+    /// Labels to register with, key=value
+    #[arg(long)]
+    pub node_label: Vec<String>,
+    /// Taints to register with, key=value:effect
+    #[arg(long)]
+    pub node_taint: Vec<String>,
+    /// Cgroup below which pods run
+    #[arg(long)]
+    pub cgroup_root: Option<String>,
+    /// Use this CRI socket instead of a containerd of our own
+    #[arg(long)]
+    pub runtime_endpoint: Option<PathBuf>,
+    /// Send traces to this OTLP endpoint, http://HOST:4317
+    #[arg(long, env = "KYBERN_OTLP_ENDPOINT")]
+    pub otlp_endpoint: Option<String>,
+    /// Log more
+    #[arg(long)]
+    pub debug: bool,
+}
+
+/// Which dev cluster.
+#[derive(Debug, Args, Clone)]
+pub struct DevName {
+    /// Name of the cluster
+    #[arg(long, default_value = "dev")]
+    pub name: String,
+}
+
+/// A host of a dev cluster.
+#[derive(Debug, Args, Clone)]
+pub struct DevHost {
+    /// Host, for example server-1
+    pub host: String,
+    /// Which cluster.
+    #[command(flatten)]
+    pub cluster: DevName,
+}
+
+/// `kybern dev`
+#[derive(Debug, Subcommand)]
+pub enum DevCommand {
+    /// Create a cluster, or bring an existing one up again
+    Create {
+        /// Number of servers
+        #[arg(long, default_value_t = 3)]
+        servers: usize,
+        /// Number of nodes
+        #[arg(long, default_value_t = 2)]
+        nodes: usize,
+        /// Which cluster.
+        #[command(flatten)]
+        cluster: DevName,
+        /// Don't wait until everything is ready
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Delete a cluster and everything of it
+    Delete(DevName),
+    /// List clusters and their hosts
+    List,
+    /// Print the path of the kubeconfig
+    Kubeconfig(DevName),
+    /// End a host's program and keep it ended
+    Stop(DevHost),
+    /// Run a stopped host's program
+    Start(DevHost),
+    /// SIGKILL a host's program; it comes back by itself
+    Kill(DevHost),
+    /// Cut a host off the network
+    Cut(DevHost),
+    /// Undo a cut
+    Heal(DevHost),
+    /// The process behind a cluster
+    #[command(hide = true)]
+    Daemon(DevName),
+}
+
+/// `kybern image`
+#[derive(Debug, Subcommand)]
+pub enum ImageCommand {
+    /// Import an image archive (docker save, OCI layout as tar or directory) onto every node
+    Import {
+        /// Archive or directory
+        file: PathBuf,
+        /// Which cluster.
+        #[command(flatten)]
+        cluster: DevName,
+        /// Only into this containerd (its socket), on a machine that is a node itself
+        #[arg(long)]
+        containerd: Option<PathBuf>,
+    },
+}
+
+/// `kybern token`
+#[derive(Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Make a join token and print it
+    Create {
+        /// What may join with it: server or agent
+        #[arg(long, default_value = "agent")]
+        role: String,
+        /// How long it may be used, for example 24h
+        #[arg(long, default_value = "24h")]
+        ttl: String,
+        /// Data directory of this server
+        #[arg(long, short = 'd', default_value = "/var/lib/kybern")]
+        data_dir: PathBuf,
+        /// Kubeconfig to reach the cluster with
+        #[arg(long, env = "KUBECONFIG", default_value = "/etc/kybern/kybern.yaml")]
+        kubeconfig: PathBuf,
+    },
+}

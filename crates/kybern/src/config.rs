@@ -1,0 +1,266 @@
+//! Configuration: flags over the file over defaults, checked, as typed values per role.
+
+use crate::cli::{AgentArgs, ServerArgs};
+use anyhow::{Context, Result, bail};
+use ipnet::Ipv4Net;
+use serde::Deserialize;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+
+/// The configuration file: the flags' names as keys.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+struct File {
+    cluster_init: bool,
+    server: Option<String>,
+    token: Option<String>,
+    agent_token: Option<String>,
+    data_dir: Option<PathBuf>,
+    run_dir: Option<PathBuf>,
+    node_name: Option<String>,
+    node_ip: Option<IpAddr>,
+    https_listen_port: Option<u16>,
+    peer_port: Option<u16>,
+    tls_san: Vec<String>,
+    cluster_cidr: Option<String>,
+    service_cidr: Option<String>,
+    write_kubeconfig: Option<PathBuf>,
+    disable: Vec<String>,
+    node_label: Vec<String>,
+    node_taint: Vec<String>,
+    cgroup_root: Option<String>,
+    runtime_endpoint: Option<PathBuf>,
+    otlp_endpoint: Option<String>,
+    debug: bool,
+}
+
+/// What a server needs to know.
+#[derive(Debug, Clone)]
+pub struct Server {
+    /// The cluster to join; None: begin one.
+    pub join: Option<String>,
+    /// Join token (of this server, or for others on the first).
+    pub token: Option<String>,
+    /// Token for nodes, on the first server.
+    pub agent_token: Option<String>,
+    /// Data directory.
+    pub data_dir: PathBuf,
+    /// Name of this server.
+    pub name: String,
+    /// Address others reach it at.
+    pub address: Ipv4Addr,
+    /// Port of the API.
+    pub api_port: u16,
+    /// Port of the replication traffic.
+    pub peer_port: u16,
+    /// Further names for the certificate.
+    pub sans: Vec<String>,
+    /// Pod addresses.
+    pub cluster_cidr: Ipv4Net,
+    /// Service addresses.
+    pub service_cidr: Ipv4Net,
+    /// Where the administrator's kubeconfig goes.
+    pub kubeconfig: PathBuf,
+    /// Parts left out.
+    pub disable: Vec<String>,
+}
+
+/// What an agent needs to know.
+#[derive(Debug, Clone)]
+pub struct Agent {
+    /// A server to join.
+    pub server: String,
+    /// Join token; not needed once the node has its certificate.
+    pub token: Option<String>,
+    /// Data directory.
+    pub data_dir: PathBuf,
+    /// Sockets and mounts.
+    pub run_dir: PathBuf,
+    /// Node name.
+    pub name: String,
+    /// Node address.
+    pub address: Ipv4Addr,
+    /// Labels.
+    pub labels: Vec<(String, String)>,
+    /// Taints as written.
+    pub taints: Vec<String>,
+    /// Cgroup below which pods run.
+    pub cgroup_root: String,
+    /// An external CRI socket.
+    pub runtime_endpoint: Option<PathBuf>,
+}
+
+/// The parts that `--disable` may name.
+pub const PARTS: &[&str] = &["dns", "ingress", "servicelb", "local-storage", "metrics"];
+
+impl Server {
+    /// Merges flags, file and defaults.
+    ///
+    /// # Errors
+    /// One line naming the key and what is wrong with it.
+    pub fn resolve(args: ServerArgs) -> Result<Self> {
+        let file = read(&args.config)?;
+        let join = args.server.or(file.server);
+        if join.is_some() && (args.cluster_init || file.cluster_init) {
+            bail!("--cluster-init and --server exclude each other: a server begins a cluster or joins one");
+        }
+        if join.is_some() && args.token.is_none() && file.token.is_none() {
+            bail!("--server needs --token: make one on a running server with `kybern token create --role server`");
+        }
+        let mut disable = args.disable;
+        disable.extend(file.disable);
+        if let Some(unknown) = disable.iter().find(|d| !PARTS.contains(&d.as_str())) {
+            bail!("--disable {unknown}: there is no such part (there are: {})", PARTS.join(", "));
+        }
+        let data_dir = args.data_dir.or(file.data_dir).unwrap_or_else(|| "/var/lib/kybern".into());
+        let mut sans = args.tls_san;
+        sans.extend(file.tls_san);
+        Ok(Self {
+            join,
+            token: args.token.or(file.token),
+            agent_token: args.agent_token.or(file.agent_token),
+            name: node_name(args.node_name.or(file.node_name))?,
+            address: own_address(args.node_ip.or(file.node_ip))?,
+            api_port: args.https_listen_port.or(file.https_listen_port).unwrap_or(6443),
+            peer_port: args.peer_port.or(file.peer_port).unwrap_or(2380),
+            sans,
+            cluster_cidr: cidr("cluster-cidr", args.cluster_cidr.or(file.cluster_cidr), "10.42.0.0/16")?,
+            service_cidr: cidr("service-cidr", args.service_cidr.or(file.service_cidr), "10.43.0.0/16")?,
+            kubeconfig: args
+                .write_kubeconfig
+                .or(file.write_kubeconfig)
+                .unwrap_or_else(|| "/etc/kybern/kybern.yaml".into()),
+            disable,
+            data_dir,
+        })
+    }
+}
+
+impl Agent {
+    /// Merges flags, file and defaults.
+    ///
+    /// # Errors
+    /// One line naming the key and what is wrong with it.
+    pub fn resolve(args: AgentArgs) -> Result<Self> {
+        let file = read(&args.config)?;
+        let server = args
+            .server
+            .or(file.server)
+            .context("--server is missing: the address of a server of the cluster, https://HOST:6443")?;
+        if !server.starts_with("https://") {
+            bail!("--server {server}: must begin with https://");
+        }
+        let mut labels = Vec::new();
+        for l in args.node_label.into_iter().chain(file.node_label) {
+            let (k, v) = l.split_once('=').with_context(|| format!("--node-label {l}: must be key=value"))?;
+            labels.push((k.to_owned(), v.to_owned()));
+        }
+        let mut taints = args.node_taint;
+        taints.extend(file.node_taint);
+        Ok(Self {
+            server,
+            token: args.token.or(file.token),
+            data_dir: args.data_dir.or(file.data_dir).unwrap_or_else(|| "/var/lib/kybern".into()),
+            run_dir: args.run_dir.or(file.run_dir).unwrap_or_else(|| "/run/kybern".into()),
+            name: node_name(args.node_name.or(file.node_name))?,
+            address: own_address(args.node_ip.or(file.node_ip))?,
+            labels,
+            taints,
+            cgroup_root: args.cgroup_root.or(file.cgroup_root).unwrap_or_else(|| "kybern".into()),
+            runtime_endpoint: args.runtime_endpoint.or(file.runtime_endpoint),
+        })
+    }
+}
+
+fn read(path: &Path) -> Result<File> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => parse(&text).with_context(|| path.display().to_string()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(File::default()),
+        Err(e) => Err(e).with_context(|| format!("cannot read {}", path.display())),
+    }
+}
+
+fn parse(text: &str) -> Result<File> {
+    if text.trim().is_empty() {
+        return Ok(File::default());
+    }
+    Ok(serde_saphyr::from_str(text)?)
+}
+
+fn cidr(key: &str, given: Option<String>, default: &str) -> Result<Ipv4Net> {
+    let text = given.unwrap_or_else(|| default.to_owned());
+    text.parse().with_context(|| format!("--{key} {text}: must be an IPv4 network such as {default}"))
+}
+
+fn node_name(given: Option<String>) -> Result<String> {
+    let name = match given {
+        Some(n) => n,
+        None => nix::unistd::gethostname()?.to_string_lossy().to_lowercase(),
+    };
+    let fits = !name.is_empty()
+        && name.len() <= 253
+        && name.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-' || c == b'.');
+    if !fits {
+        bail!("--node-name {name:?}: must be lower-case letters, digits, '-' and '.'");
+    }
+    Ok(name)
+}
+
+/// The given address, or the one this machine uses towards its default route (nothing is sent).
+fn own_address(given: Option<IpAddr>) -> Result<Ipv4Addr> {
+    let found = match given {
+        Some(a) => a,
+        None => {
+            let socket = std::net::UdpSocket::bind("0.0.0.0:0")?;
+            socket.connect("192.0.2.1:9").context("this machine has no default route; give its address with --node-ip")?;
+            socket.local_addr()?.ip()
+        }
+    };
+    match found {
+        IpAddr::V4(a) => Ok(a),
+        IpAddr::V6(a) => bail!("--node-ip {a}: only IPv4 addresses are supported so far"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(args: ServerArgs) -> Result<Server> {
+        Server::resolve(ServerArgs { config: "/nonexistent".into(), node_ip: Some([10, 0, 0, 1].into()), ..args })
+    }
+
+    #[test]
+    fn defaults_are_the_documented_ones() {
+        let s = server(ServerArgs::default()).unwrap();
+        assert_eq!((s.api_port, s.peer_port), (6443, 2380));
+        assert_eq!(s.cluster_cidr.to_string(), "10.42.0.0/16");
+        assert_eq!(s.service_cidr.to_string(), "10.43.0.0/16");
+        assert_eq!(s.kubeconfig, Path::new("/etc/kybern/kybern.yaml"));
+    }
+
+    #[test]
+    fn mistakes_name_the_flag_and_the_remedy() {
+        let cases: [(ServerArgs, &str); 4] = [
+            (ServerArgs { server: Some("https://x:6443".into()), ..Default::default() }, "--token"),
+            (
+                ServerArgs { server: Some("x".into()), token: Some("t".into()), cluster_init: true, ..Default::default() },
+                "exclude each other",
+            ),
+            (ServerArgs { disable: vec!["traefik".into()], ..Default::default() }, "there are: dns"),
+            (ServerArgs { cluster_cidr: Some("10.42.0.0".into()), ..Default::default() }, "--cluster-cidr"),
+        ];
+        for (args, expected) in cases {
+            let e = format!("{:#}", server(args).unwrap_err());
+            assert!(e.contains(expected), "{e}");
+        }
+    }
+
+    #[test]
+    fn the_file_has_the_flags_names_and_refuses_others() {
+        let f = parse("cluster-cidr: 10.1.0.0/16\ntls-san: [a, b]\n").unwrap();
+        assert_eq!((f.cluster_cidr.as_deref(), f.tls_san.len()), (Some("10.1.0.0/16"), 2));
+        assert!(parse("cluster-cdir: x").is_err());
+        assert!(parse("").is_ok());
+    }
+}

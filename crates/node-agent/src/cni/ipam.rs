@@ -1,0 +1,127 @@
+//! Host-local addresses: one file per address that names its owner, under a lock. Survives restarts,
+//! never hands an address out twice, and goes round so that a freed address rests before it is used again.
+
+use ipnet::Ipv4Net;
+use nix::fcntl::{Flock, FlockArg};
+use std::fs::File;
+use std::io;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+const LAST: &str = "last";
+
+/// The addresses of one network, locked against other calls while this lives.
+#[derive(Debug)]
+pub struct Addresses {
+    dir: PathBuf,
+    network: Ipv4Net,
+    _lock: Flock<File>,
+}
+
+impl Addresses {
+    /// Opens (and locks) the store below `dir`.
+    ///
+    /// # Errors
+    /// When the directory can't be made or locked.
+    pub fn open(dir: &Path, network: Ipv4Net) -> io::Result<Self> {
+        let dir = dir.join("addresses");
+        std::fs::create_dir_all(&dir)?;
+        let file = File::options().create(true).append(true).open(dir.join("lock"))?;
+        let lock = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, e)| io::Error::from(e))?;
+        Ok(Self { dir, network, _lock: lock })
+    }
+
+    /// The owner's address: the one it has, or the next free one after the last handed out.
+    ///
+    /// # Errors
+    /// `QuotaExceeded` when all addresses are taken, or a write error.
+    pub fn allocate(&self, owner: &str) -> io::Result<Ipv4Addr> {
+        if let Some(known) = self.find(owner)? {
+            return Ok(known);
+        }
+        // The first address is the bridge's.
+        let (first, last) =
+            (u32::from(self.network.network()) + 2, u32::from(self.network.broadcast()).saturating_sub(1));
+        let begin = std::fs::read_to_string(self.dir.join(LAST))
+            .ok()
+            .and_then(|t| t.parse::<Ipv4Addr>().ok())
+            .map_or(first, |a| u32::from(a) + 1);
+        let candidates = (begin.clamp(first, last + 1)..=last).chain(first..=last);
+        for candidate in candidates.map(Ipv4Addr::from) {
+            match File::options().write(true).create_new(true).open(self.dir.join(candidate.to_string())) {
+                Ok(mut file) => {
+                    io::Write::write_all(&mut file, owner.as_bytes())?;
+                    std::fs::write(self.dir.join(LAST), candidate.to_string())?;
+                    return Ok(candidate);
+                }
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Err(io::Error::new(io::ErrorKind::QuotaExceeded, format!("all addresses of {} are taken", self.network)))
+    }
+
+    /// Frees the owner's address; fine when it has none.
+    ///
+    /// # Errors
+    /// When the store can't be read or written.
+    pub fn release(&self, owner: &str) -> io::Result<()> {
+        match self.find(owner)? {
+            Some(a) => std::fs::remove_file(self.dir.join(a.to_string())),
+            None => Ok(()),
+        }
+    }
+
+    /// The owner's address.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub fn find(&self, owner: &str) -> io::Result<Option<Ipv4Addr>> {
+        for entry in std::fs::read_dir(&self.dir)? {
+            let entry = entry?;
+            let Some(address) = entry.file_name().to_str().and_then(|n| n.parse::<Ipv4Addr>().ok()) else { continue };
+            if std::fs::read(entry.path()).is_ok_and(|text| text == owner.as_bytes()) {
+                return Ok(Some(address));
+            }
+        }
+        Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scratch(name: &str) -> PathBuf {
+        let dir = std::env::temp_dir().join(format!("kybern-ipam-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&dir);
+        dir
+    }
+
+    #[test]
+    fn addresses_are_unique_survive_reopening_and_go_round() {
+        let dir = scratch("unique");
+        let network: Ipv4Net = "10.42.3.0/29".parse().unwrap();
+        let open = || Addresses::open(&dir, network).unwrap();
+        let got: Vec<String> = (0..5).map(|i| open().allocate(&format!("c{i}")).unwrap().to_string()).collect();
+        assert_eq!(got, ["10.42.3.2", "10.42.3.3", "10.42.3.4", "10.42.3.5", "10.42.3.6"]);
+        assert_eq!(open().allocate("c1").unwrap().to_string(), "10.42.3.3");
+        assert_eq!(open().allocate("c9").unwrap_err().kind(), io::ErrorKind::QuotaExceeded);
+        open().release("c0").unwrap();
+        open().release("c3").unwrap();
+        open().release("c3").unwrap();
+        assert_eq!(open().allocate("c9").unwrap().to_string(), "10.42.3.2");
+        assert_eq!(open().allocate("c8").unwrap().to_string(), "10.42.3.5");
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn a_freed_address_rests_before_it_is_used_again() {
+        let dir = scratch("rest");
+        let a = Addresses::open(&dir, "10.42.3.0/24".parse().unwrap()).unwrap();
+        assert_eq!(a.allocate("a").unwrap().to_string(), "10.42.3.2");
+        a.release("a").unwrap();
+        assert_eq!(a.allocate("b").unwrap().to_string(), "10.42.3.3");
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+}

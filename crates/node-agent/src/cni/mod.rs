@@ -1,0 +1,11 @@
+//! The CNI plugin: this binary, called by the container runtime for each sandbox. A bridge, a veth pair,
+//! an address from the node's podCIDR. CNI 1.0.0; also answers as the `loopback` plugin.
+
+mod config;
+mod ipam;
+mod plugin;
+mod vxlan;
+
+pub use config::{BRIDGE, NetConf, Paths, install};
+pub use plugin::run;
+pub use vxlan::{Backend, Overlay, Peer};
