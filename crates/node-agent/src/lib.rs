@@ -3,5 +3,6 @@
 //! Must never know: the store, other nodes' pods. Entry point: the agent (`Agent::run`).
 
 pub mod cni;
+pub mod dns;
 pub mod net;
 pub mod proxy;

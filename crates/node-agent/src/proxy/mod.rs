@@ -5,7 +5,7 @@ mod model;
 mod nft;
 mod rules;
 
-pub use model::{Endpoint, Frontend, Model, ServicePort};
+pub use model::{Endpoint, Frontend, Model, SERVICE_NAME, ServicePort};
 pub use nft::{Nft, NftError};
 pub use rules::{Changes, Network};
 
