@@ -1,7 +1,9 @@
 //! A kind is declared once, as data: routing, discovery, columns, selectors, GC and roles are read from it.
 
 use crate::error::Status;
+use crate::meta::time;
 use crate::object::Head;
+use crate::tree;
 use serde_json::Value;
 use smol_str::SmolStr;
 use std::sync::Arc;
@@ -31,7 +33,7 @@ pub enum Scope {
 }
 
 /// How names of a kind are checked (`k8s/validation.md` §6).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub enum NameRule {
     /// DNS-1123 subdomain, up to 253.
     Subdomain,
@@ -84,20 +86,91 @@ pub struct Column {
     pub description: SmolStr,
     /// 0 is shown by default, 1 with `-o wide`.
     pub priority: i32,
+    /// Where the cell's value comes from.
+    pub cell: Cell,
+}
+
+/// Where a cell's value comes from.
+#[derive(Clone)]
+pub enum Cell {
+    /// metadata.name
+    Name,
+    /// The human age of the object; depends on the clock.
+    Age,
+    /// metadata.creationTimestamp
+    Created,
+    /// The value at a dotted path of the stored object, or `missing` where there is none.
+    Path {
+        /// For example `spec.nodeName`.
+        path: SmolStr,
+        /// Stands in for an absent, null or empty value.
+        missing: Value,
+    },
+    /// Computed.
+    With(fn(&View<'_>) -> Value),
+}
+
+impl Cell {
+    /// The cell of one object.
+    pub fn read(&self, view: &View<'_>) -> Value {
+        match self {
+            Self::Name => view.head.name.as_str().into(),
+            Self::Age => time::age(view.now, view.head.created).into(),
+            Self::Created => time::seconds(view.head.created).into(),
+            Self::Path { path, missing } => match tree::at(view.obj, path) {
+                None | Some(Value::Null) => missing.clone(),
+                Some(Value::String(s)) if s.is_empty() => missing.clone(),
+                Some(found) => found.clone(),
+            },
+            Self::With(compute) => compute(view),
+        }
+    }
+}
+
+impl std::fmt::Debug for Cell {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Name => f.write_str("Name"),
+            Self::Age => f.write_str("Age"),
+            Self::Created => f.write_str("Created"),
+            Self::Path { path, .. } => write!(f, "Path({path})"),
+            Self::With(_) => f.write_str("With"),
+        }
+    }
+}
+
+/// What a cell is computed from.
+#[derive(Debug, Clone, Copy)]
+pub struct View<'a> {
+    /// The stored object.
+    pub obj: &'a Value,
+    /// Its head.
+    pub head: &'a Head,
+    /// The time of the request.
+    pub now: jiff::Timestamp,
 }
 
 /// A field that field selectors may name.
-#[derive(Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Selectable {
     /// Path as written in a selector, for example `spec.nodeName`.
     pub path: SmolStr,
-    /// Reads it from the stored object; absent is the empty string.
-    pub read: fn(&Value) -> SmolStr,
+    /// A second, older spelling (`spec.host`).
+    pub alias: Option<SmolStr>,
+    /// Dotted path in the stored object; differs from `path` where another version is stored.
+    pub source: SmolStr,
+    /// What an absent value reads as: empty, except for booleans and counts.
+    pub missing: SmolStr,
 }
 
-impl std::fmt::Debug for Selectable {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.path)
+impl Selectable {
+    /// Reads the field from the stored object.
+    pub fn value(&self, obj: &Value) -> SmolStr {
+        match tree::at(obj, &self.source) {
+            None | Some(Value::Null) => self.missing.clone(),
+            Some(Value::String(s)) => SmolStr::new(s),
+            Some(other) => smol_str::format_smolstr!("{other}"),
+        }
     }
 }
 
@@ -193,6 +266,28 @@ pub struct Context<'a> {
     pub now: jiff::Timestamp,
 }
 
+/// A range that objects take values from, each value once in the cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Pool {
+    /// Addresses of services.
+    ServiceAddress,
+    /// Ports on every node; per protocol.
+    NodePort,
+}
+
+/// One value an object takes from a [`Pool`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slot {
+    /// The range.
+    pub pool: Pool,
+    /// Tells equal values apart that do not collide: the protocol of a port, or empty.
+    pub class: SmolStr,
+    /// The value; None: any free one.
+    pub value: Option<SmolStr>,
+    /// JSON pointers (RFC 6901) to where the value belongs; a pointer's parent must exist.
+    pub pointers: Vec<String>,
+}
+
 /// A kind's behaviour. Every method has a default that fits a plain kind.
 ///
 /// Trees are in the stored version. `old` is what is stored, on update.
@@ -212,17 +307,10 @@ pub trait Strategy: Send + Sync + 'static {
     /// Has the desired state changed (then generation rises)? The default compares everything but
     /// metadata and status.
     fn desired_changed(&self, new: &Value, old: &Value) -> bool {
-        let part = |v: &Value| -> Vec<(String, Value)> {
-            v.as_object()
-                .map(|m| {
-                    m.iter()
-                        .filter(|(k, _)| *k != "metadata" && *k != "status")
-                        .map(|(k, v)| (k.clone(), v.clone()))
-                        .collect()
-                })
-                .unwrap_or_default()
-        };
-        part(new) != part(old)
+        let (Some(new), Some(old)) = (new.as_object(), old.as_object()) else { return new != old };
+        let desired = |key: &str| key != "metadata" && key != "status";
+        let count = |m: &serde_json::Map<String, Value>| m.keys().filter(|k| desired(k)).count();
+        count(new) != count(old) || new.iter().any(|(k, v)| desired(k) && old.get(k) != Some(v))
     }
     /// Does it count generations? The default: kinds with a status subresource (and a spec).
     fn counts_generation(&self, def: &KindDef) -> bool {
@@ -232,6 +320,30 @@ pub trait Strategy: Send + Sync + 'static {
     /// is what DeleteOptions say.
     fn grace(&self, _obj: &Value, _requested: Option<i64>) -> Option<i64> {
         None
+    }
+    /// A new object keeps the status its creator sends (nodes).
+    fn keeps_status_on_create(&self) -> bool {
+        false
+    }
+    /// Marks an object whose deletion begins but waits for something (a namespace turns Terminating).
+    fn begin_deletion(&self, _obj: &mut Value) {}
+    /// Must a deletion wait for more than metadata.finalizers (spec.finalizers of a namespace)?
+    fn holds_deletion(&self, _obj: &Value) -> bool {
+        false
+    }
+    /// The propagation policy of a delete that names none and whose object has no finalizer that
+    /// decides; None is Background.
+    fn default_propagation(&self) -> Option<&'static str> {
+        None
+    }
+    /// Is a delete answered with the object, also when it is removed at once (`validation.md` §5)?
+    fn answers_deletion_with_object(&self) -> bool {
+        false
+    }
+    /// What the object takes out of the cluster's shared ranges. Slots without a value are filled by
+    /// the engine, in the same transaction.
+    fn slots(&self, _obj: &Value) -> Vec<Slot> {
+        Vec::new()
     }
     /// Cells of a Table row, one per column of the row's [`KindDef::columns`].
     fn cells(&self, def: &KindDef, obj: &Value, head: &Head, now: jiff::Timestamp) -> Vec<Value> {
@@ -257,10 +369,8 @@ impl std::fmt::Debug for dyn Strategy {
 pub struct Plain;
 impl Strategy for Plain {}
 
-/// Name and age: the cells of a kind without columns of its own.
-pub fn plain_cells(_def: &KindDef, _obj: &Value, head: &Head, _now: jiff::Timestamp) -> Vec<Value> {
-    vec![
-        head.name.to_string().into(),
-        jiff::Timestamp::from_second(head.created).map(|t| t.to_string()).unwrap_or_default().into(),
-    ]
+/// The cells of a row, column by column.
+pub fn plain_cells(def: &KindDef, obj: &Value, head: &Head, now: jiff::Timestamp) -> Vec<Value> {
+    let view = View { obj, head, now };
+    def.columns.iter().map(|c| c.cell.read(&view)).collect()
 }

@@ -1,36 +1,34 @@
 //! Authentication: client certificates, service-account tokens, bootstrap tokens; keys and CAs.
 //!
 //! Must never know: HTTP routing, the store. Reads objects through [`kybern_api::seam::Lister`].
+//!
+//! Entry points: [`Assembly`] (everything an API server needs, made from [`pki::ClusterKeys`]),
+//! [`Authenticator`], [`issuer::Issuer`] (TokenRequest, JWKS), [`pki`] (CAs, certificates, requests),
+//! [`join`] (tokens with which machines join), [`tls`] (rustls settings), [`seal`] (secrets at rest).
+//! Invariants: whatever is cached never outlives what it was derived from (a certificate's or token's
+//! times, the set of trusted CAs and keys, the objects a token is bound to); no secret has a `Debug`
+//! that shows it; time comes from the caller.
 
-use kybern_api::attributes::UserInfo;
-use kybern_api::seam::Lister;
+mod anonymous;
+mod assembly;
+mod authenticator;
+mod bootstrap_token;
+mod der;
+mod error;
+pub mod issuer;
+pub mod join;
+pub mod pki;
+pub mod seal;
+mod service_account;
+#[cfg(test)]
+mod testing;
+pub mod tls;
+mod x509;
 
-/// What a request brings to prove who sent it.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Credentials<'a> {
-    /// The peer's certificate chain in DER, leaf first; possession of the key was proved by TLS.
-    pub chain: &'a [Vec<u8>],
-    /// The bearer token.
-    pub bearer: Option<&'a str>,
-    /// The URL path of the request: anonymous requests pass on health paths only. Empty: none.
-    pub path: &'a str,
-    /// Wall-clock time, seconds since the epoch.
-    pub now: i64,
-}
-
-/// An authenticator's word.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// It is this user.
-    Known(UserInfo),
-    /// Nothing here is for this authenticator.
-    NoOpinion,
-    /// The credential is for this authenticator and is bad. The text is for the log, not the client.
-    Rejected(String),
-}
-
-/// Finds out who sent a request. Synchronous: keys and objects are in memory.
-pub trait Authenticator: Send + Sync {
-    /// The outcome for these credentials.
-    fn authenticate(&self, credentials: &Credentials<'_>, objects: &dyn Lister) -> Outcome;
-}
+pub use anonymous::{Anonymous, HEALTH_PATHS};
+pub use assembly::{Assembly, TokenConfig};
+pub use authenticator::{AUTHENTICATED, Authenticator, Credentials, Outcome, Union};
+pub use bootstrap_token::BootstrapTokens;
+pub use error::{Error, Result};
+pub use service_account::{ServiceAccountTokens, TokenIdentity};
+pub use x509::X509;

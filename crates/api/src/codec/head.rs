@@ -21,7 +21,7 @@ pub fn head(def: &KindDef, tree: &Value) -> Head {
         labels: meta.get("labels").and_then(Value::as_object).map(pairs).unwrap_or_default(),
         owners: items(meta.get("ownerReferences")).iter().map(owner).collect(),
         finalizers: items(meta.get("finalizers")).iter().map(|v| text(Some(v))).collect(),
-        fields: def.selectable.iter().map(|s| (s.read)(tree)).collect(),
+        fields: def.selectable.iter().map(|s| s.value(tree)).collect(),
     }
 }
 

@@ -40,7 +40,9 @@ fn deployment() -> KindDef {
         storage: None,
         selectable: vec![Selectable {
             path: "spec.paused".into(),
-            read: |v| v["spec"]["paused"].as_bool().map_or_else(Default::default, |b| b.to_string().into()),
+            alias: None,
+            source: "spec.paused".into(),
+            missing: "".into(),
         }],
         columns: vec![],
         names: NameRule::Subdomain,

@@ -1,4 +1,6 @@
 //! What all objects share: names, labels, selectors, owner references, quantities, times.
 
+pub mod names;
 pub mod quantity;
+pub mod selector;
 pub mod time;

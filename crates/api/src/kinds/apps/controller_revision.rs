@@ -1,0 +1,26 @@
+//! ControllerRevision: a kept version of another object's template.
+
+use crate::kind::{KindDef, View};
+use crate::kinds::cells;
+use crate::kinds::row::{Row, age, computed, field, name};
+use serde_json::Value;
+
+pub(super) fn row() -> KindDef {
+    Row::new("apps", "v1", "ControllerRevision", "controllerrevisions")
+        .columns([
+            name(),
+            computed("Controller", "The object it belongs to.", |v| controller(v)),
+            field("Revision", "string", "revision", 0),
+            age(),
+        ])
+        .build()
+}
+
+fn controller(view: &View<'_>) -> Value {
+    let Some(owner) = view.head.controller() else { return cells::NONE.into() };
+    let kind = owner.kind.to_ascii_lowercase();
+    match owner.api_version.split_once('/') {
+        Some((group, _)) => format!("{kind}.{group}/{}", owner.name).into(),
+        None => format!("{kind}/{}", owner.name).into(),
+    }
+}

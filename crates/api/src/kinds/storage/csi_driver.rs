@@ -1,0 +1,37 @@
+//! CSIDriver: what a volume driver needs.
+
+use crate::kind::{KindDef, NameRule};
+use crate::kinds::cells;
+use crate::kinds::row::{Row, age, computed, field, name};
+use crate::meta::names;
+use crate::tree;
+
+pub(super) fn row() -> KindDef {
+    Row::new("storage.k8s.io", "v1", "CSIDriver", "csidrivers")
+        .cluster()
+        .needs_revision()
+        .names(NameRule::Custom(driver_name))
+        .columns([
+            name(),
+            field("AttachRequired", "boolean", "spec.attachRequired", true),
+            field("PodInfoOnMount", "boolean", "spec.podInfoOnMount", false),
+            field("StorageCapacity", "boolean", "spec.storageCapacity", false),
+            computed("TokenRequests", "Audiences of the tokens it gets.", |v| {
+                cells::column_of(tree::list(v.obj, "spec.tokenRequests"), "audience", cells::UNSET)
+            }),
+            field("RequiresRepublish", "boolean", "spec.requiresRepublish", false),
+            computed("Modes", "Life cycles of its volumes.", |v| {
+                cells::texts(tree::list(v.obj, "spec.volumeLifecycleModes"), cells::NONE)
+            }),
+            age(),
+        ])
+        .inert()
+        .build()
+}
+
+fn driver_name(name: &str) -> Result<(), String> {
+    if name.len() > names::LABEL_MAX {
+        return Err(format!("must be no more than {} bytes", names::LABEL_MAX));
+    }
+    names::subdomain(&name.to_ascii_lowercase()).into_iter().next().map_or(Ok(()), Err)
+}

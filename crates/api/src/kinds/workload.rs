@@ -1,0 +1,34 @@
+//! What the kinds that hold a pod template share.
+
+use super::cells;
+use super::row::computed;
+use crate::kind::Column;
+use crate::tree;
+
+/// The two wide columns of a kind with its template at `spec.template`.
+pub(super) fn containers() -> [Column; 2] {
+    [
+        computed("Containers", "Names of the template's containers.", |v| {
+            cells::column_of(tree::list(v.obj, "spec.template.spec.containers"), "name", "")
+        })
+        .wide(),
+        computed("Images", "Images of the template's containers.", |v| {
+            cells::column_of(tree::list(v.obj, "spec.template.spec.containers"), "image", "")
+        })
+        .wide(),
+    ]
+}
+
+/// Ready replicas of those wanted.
+pub(super) fn ready() -> Column {
+    computed("Ready", "Ready pods of those wanted.", |v| {
+        let number = |path: &str| tree::int(v.obj, path).unwrap_or_default();
+        format!("{}/{}", number("status.readyReplicas"), number("spec.replicas")).into()
+    })
+}
+
+/// The wide column of a LabelSelector at `spec.selector`.
+pub(super) fn selector() -> Column {
+    computed("Selector", "Which pods belong to the object.", |v| cells::selector(tree::at(v.obj, "spec.selector")))
+        .wide()
+}

@@ -1,0 +1,89 @@
+//! The seam of authentication, and the union of all authenticators.
+
+use kybern_api::attributes::UserInfo;
+use kybern_api::seam::Lister;
+
+/// The group of everybody who proved who they are.
+pub const AUTHENTICATED: &str = "system:authenticated";
+
+/// What a request brings to prove who sent it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Credentials<'a> {
+    /// The peer's certificate chain in DER, leaf first; possession of the key was proved by TLS.
+    pub chain: &'a [Vec<u8>],
+    /// The bearer token.
+    pub bearer: Option<&'a str>,
+    /// The URL path of the request: anonymous requests pass on health paths only. Empty: none.
+    pub path: &'a str,
+    /// Wall-clock time, seconds since the epoch.
+    pub now: i64,
+}
+
+/// An authenticator's word.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is this user.
+    Known(UserInfo),
+    /// Nothing here is for this authenticator.
+    NoOpinion,
+    /// The credential is for this authenticator and is bad. The text is for the log, not the client.
+    Rejected(String),
+}
+
+impl Outcome {
+    pub(crate) fn rejected(why: impl Into<String>) -> Self {
+        Self::Rejected(why.into())
+    }
+}
+
+/// Finds out who sent a request. Synchronous: keys and objects are in memory.
+pub trait Authenticator: Send + Sync {
+    /// The outcome for these credentials.
+    fn authenticate(&self, credentials: &Credentials<'_>, objects: &dyn Lister) -> Outcome;
+}
+
+/// Asks its members in order; the first that knows the user wins and the user joins
+/// [`AUTHENTICATED`].
+///
+/// A bad credential does not end the search (a good token may come with a foreign certificate), but
+/// without a good one the request is refused, also where an anonymous one would pass.
+pub struct Union {
+    members: Vec<Box<dyn Authenticator>>,
+    last: Box<dyn Authenticator>,
+}
+
+impl Union {
+    /// The union of `members`; `last` is asked only when no credential was shown.
+    pub fn new(members: Vec<Box<dyn Authenticator>>, last: Box<dyn Authenticator>) -> Self {
+        Self { members, last }
+    }
+}
+
+impl std::fmt::Debug for Union {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Union").field("members", &self.members.len()).finish_non_exhaustive()
+    }
+}
+
+impl Authenticator for Union {
+    fn authenticate(&self, credentials: &Credentials<'_>, objects: &dyn Lister) -> Outcome {
+        let mut refusal = None;
+        for member in &self.members {
+            match member.authenticate(credentials, objects) {
+                Outcome::Known(mut user) => {
+                    if !user.is_in(AUTHENTICATED) {
+                        user.groups.push(AUTHENTICATED.to_owned());
+                    }
+                    return Outcome::Known(user);
+                }
+                Outcome::Rejected(why) => refusal = refusal.or(Some(why)),
+                Outcome::NoOpinion => {}
+            }
+        }
+        match refusal {
+            Some(why) => Outcome::Rejected(why),
+            None if credentials.bearer.is_some() => Outcome::rejected("a bearer token that nobody here issued"),
+            None => self.last.authenticate(credentials, objects),
+        }
+    }
+}

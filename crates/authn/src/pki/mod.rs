@@ -1,0 +1,56 @@
+//! Certificate authorities and what they sign.
+//!
+//! [`Authority`] is one CA; [`ClusterKeys`] is everything a server must hold; [`CertificateRequest`]
+//! with [`signer`] signs what others ask for.
+
+mod authority;
+mod certificate;
+mod files;
+mod keys;
+mod kubeconfig;
+mod request;
+mod san;
+pub mod signer;
+mod usage;
+
+pub use authority::{Authority, Issued, Subject, new_key_pem};
+pub use certificate::BACKDATE;
+pub use files::{read_private, write_private};
+pub use keys::ClusterKeys;
+pub use kubeconfig::Kubeconfig;
+pub use request::CertificateRequest;
+pub(crate) use request::texts as subject_texts;
+pub use san::San;
+pub use usage::Usages;
+
+use crate::error::{Error, Result};
+use rustls::pki_types::{CertificateDer, pem::PemObject};
+
+/// All certificates of a PEM text, in order.
+///
+/// # Errors
+/// At text that is no PEM, or holds no certificate.
+pub fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>> {
+    let list = CertificateDer::pem_slice_iter(pem.as_bytes())
+        .collect::<std::result::Result<Vec<_>, _>>()
+        .map_err(|e| Error::malformed("certificate PEM", e))?;
+    if list.is_empty() { Err(Error::malformed("certificate PEM", "no certificate in it")) } else { Ok(list) }
+}
+
+/// PEM of one DER block.
+pub(crate) fn pem(label: &str, der: &[u8]) -> String {
+    use base64::Engine as _;
+    let text = base64::engine::general_purpose::STANDARD.encode(der);
+    let mut out = format!("-----BEGIN {label}-----\n");
+    for line in text.as_bytes().chunks(64) {
+        out.extend(line.iter().map(|b| char::from(*b)));
+        out.push('\n');
+    }
+    out.push_str(&format!("-----END {label}-----\n"));
+    out
+}
+
+/// The lower-case hex SHA-256 of a certificate's DER: what join tokens pin.
+pub fn fingerprint(der: &[u8]) -> String {
+    hex::encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, der))
+}

@@ -1,0 +1,156 @@
+//! The event recorder: plans' notes as Event objects, repeated ones counted instead of repeated.
+
+use crate::plan::Note;
+use crate::view::whole_seconds;
+use k8s_openapi::api::core::v1::{Event, EventSource};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, Time};
+use kybern_api::error::Reason;
+use kybern_api::seam::{Clock, Ids};
+use kybern_client::transport::MERGE_PATCH;
+use kybern_client::typed;
+use kybern_client::write::{At, Writer};
+use serde_json::json;
+use std::collections::HashMap;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// Notes that wait to be written; more are dropped (and counted in the log), never waited for.
+const BACKLOG: usize = 1024;
+/// Series that are remembered for counting.
+const MEMORY: usize = 4096;
+
+/// Takes notes without waiting; a task of its own writes them.
+#[derive(Clone)]
+pub struct Recorder {
+    notes: mpsc::Sender<Note>,
+}
+
+impl Recorder {
+    /// Starts the writing task, which ends with `cancel` or when the last recorder is dropped.
+    /// `component` becomes the source of the events.
+    pub fn start(
+        writer: Writer,
+        component: &'static str,
+        clock: Arc<dyn Clock>,
+        ids: Arc<dyn Ids>,
+        cancel: CancellationToken,
+    ) -> Self {
+        let (notes, receiver) = mpsc::channel(BACKLOG);
+        let scribe = Scribe { writer, component, clock, ids, series: HashMap::new() };
+        tokio::spawn(cancel.run_until_cancelled_owned(scribe.run(receiver)));
+        Self { notes }
+    }
+    /// Records a note, or drops it when too many wait.
+    pub fn record(&self, note: Note) {
+        if let Err(e) = self.notes.try_send(note) {
+            tracing::debug!(error = %e, "event dropped");
+        }
+    }
+}
+
+/// What makes two notes the same event.
+#[derive(PartialEq, Eq, Hash)]
+struct SeriesKey {
+    uid: String,
+    kind: String,
+    reason: String,
+    message: String,
+    warning: bool,
+}
+
+struct Series {
+    namespace: String,
+    name: String,
+    count: i32,
+}
+
+struct Scribe {
+    writer: Writer,
+    component: &'static str,
+    clock: Arc<dyn Clock>,
+    ids: Arc<dyn Ids>,
+    series: HashMap<SeriesKey, Series>,
+}
+
+impl Scribe {
+    async fn run(mut self, mut notes: mpsc::Receiver<Note>) {
+        while let Some(note) = notes.recv().await {
+            self.write(note).await;
+        }
+    }
+
+    async fn write(&mut self, note: Note) {
+        let key = SeriesKey {
+            uid: note.about.uid.clone().unwrap_or_default(),
+            kind: note.about.kind.clone().unwrap_or_default(),
+            reason: note.reason.to_string(),
+            message: note.message.clone(),
+            warning: note.warning,
+        };
+        if let Some(series) = self.series.get_mut(&key) {
+            series.count += 1;
+            if self.repeat(&key).await {
+                return;
+            }
+            self.series.remove(&key);
+        }
+        self.first(key, note).await;
+    }
+
+    /// Counts a repetition; false when the event has expired meanwhile.
+    async fn repeat(&self, key: &SeriesKey) -> bool {
+        let Some(series) = self.series.get(key) else { return false };
+        let resource = typed::resource::<Event>();
+        let at = At { resource: &resource, namespace: &series.namespace, name: &series.name, subresource: "" };
+        let patch = json!({"count": series.count, "lastTimestamp": Time(whole_seconds(self.clock.now()))});
+        match self.writer.patch(at, MERGE_PATCH, &patch).await {
+            Ok(_) => true,
+            Err(status) => {
+                tracing::debug!(error = %status, "event not counted");
+                status.reason != Reason::NotFound
+            }
+        }
+    }
+
+    async fn first(&mut self, key: SeriesKey, note: Note) {
+        let now = self.clock.now();
+        let namespace = note.about.namespace.clone().filter(|n| !n.is_empty()).unwrap_or_else(|| "default".to_owned());
+        let base: String = note.about.name.clone().unwrap_or_default().chars().take(240).collect();
+        let name = format!("{base}.{:x}{}", now.as_microsecond(), self.ids.suffix());
+        let event = Event {
+            metadata: ObjectMeta {
+                name: Some(name.clone()),
+                namespace: Some(namespace.clone()),
+                ..ObjectMeta::default()
+            },
+            involved_object: note.about,
+            reason: Some(note.reason.to_string()),
+            message: Some(note.message),
+            type_: Some(if note.warning { "Warning" } else { "Normal" }.to_owned()),
+            count: Some(1),
+            first_timestamp: Some(Time(whole_seconds(now))),
+            last_timestamp: Some(Time(whole_seconds(now))),
+            event_time: None::<MicroTime>,
+            source: Some(EventSource { component: Some(self.component.to_owned()), host: None }),
+            reporting_component: Some(self.component.to_owned()),
+            reporting_instance: Some(String::new()),
+            ..Event::default()
+        };
+        let resource = typed::resource::<Event>();
+        let at = At { resource: &resource, namespace: &namespace, name: "", subresource: "" };
+        let created = match typed::tree(&event) {
+            Ok(tree) => self.writer.create(at, &tree).await.map_err(|s| s.to_string()),
+            Err(e) => Err(e.to_string()),
+        };
+        match created {
+            Ok(_) => {
+                if self.series.len() >= MEMORY {
+                    self.series.clear();
+                }
+                self.series.insert(key, Series { namespace, name, count: 1 });
+            }
+            Err(error) => tracing::debug!(error, "event not written"),
+        }
+    }
+}
