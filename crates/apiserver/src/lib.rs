@@ -1,1 +1,4 @@
 //! kybern-apiserver
+
+pub mod fields;
+pub mod patch;
