@@ -5,4 +5,5 @@
 pub mod cni;
 pub mod dns;
 pub mod net;
+pub mod network;
 pub mod proxy;

@@ -1,0 +1,230 @@
+//! A node's network as a whole: waits for the node's podCIDR, installs the CNI configuration, keeps the
+//! overlay, the service rules and DNS equal to what the cluster says.
+
+use crate::cni::{self, Backend, NetConf, Overlay, Paths, Peer};
+use crate::dns::{self, Dns, Upstream, Zone};
+use crate::net::link::Links;
+use crate::proxy::{Network, Nft, Proxy};
+use ipnet::Ipv4Net;
+use kybern_api::object::{EventType, Object};
+use kybern_client::informer::Informer;
+use kybern_client::set::InformerSet;
+use kybern_client::store::{Delta, Name};
+use kybern_client::transport::Resource;
+use parking_lot::RwLock;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+/// A step that failed is tried again after this long.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What the node's network is made of.
+#[derive(Debug, Clone)]
+pub struct NetworkConfig {
+    /// The node's name.
+    pub node: String,
+    /// The node's address.
+    pub address: Ipv4Addr,
+    /// All pods' addresses.
+    pub cluster_cidr: Ipv4Net,
+    /// All services' addresses.
+    pub service_cidr: Ipv4Net,
+    /// The cluster's DNS address.
+    pub dns: Ipv4Addr,
+    /// The cluster's domain.
+    pub domain: String,
+    /// How pod traffic travels between nodes.
+    pub backend: Backend,
+    /// Where allocated addresses are kept.
+    pub data_dir: PathBuf,
+    /// Where the runtime looks for plugins.
+    pub cni: Paths,
+    /// This program, which is also the plugin.
+    pub program: PathBuf,
+    /// Servers for names outside the cluster.
+    pub upstream: Upstream,
+}
+
+/// The running network. Its tasks end with the token given to [`NodeNetwork::start`].
+#[derive(Debug)]
+pub struct NodeNetwork {
+    ready: watch::Receiver<bool>,
+}
+
+impl NodeNetwork {
+    /// Starts the tasks over the node's informers.
+    pub fn start(config: NetworkConfig, informers: &InformerSet, cancel: &CancellationToken) -> Self {
+        let (ready, watched) = watch::channel(false);
+        let nodes = informers.all(&Resource::new("", "v1", "nodes"));
+        let services = informers.all(&Resource::new("", "v1", "services"));
+        let slices = informers.all(&Resource::new("discovery.k8s.io", "v1", "endpointslices"));
+        let own = own_pods(Arc::clone(&nodes), config.node.clone());
+        let overlay = run_overlay(config.clone(), nodes, own.clone(), ready);
+        let proxy = run_proxy(config.clone(), Arc::clone(&services), Arc::clone(&slices), own);
+        spawn(cancel, overlay);
+        spawn(cancel, proxy);
+        spawn(cancel, run_dns(config, services, slices, cancel.clone()));
+        Self { ready: watched }
+    }
+
+    /// Can pods be wired? Becomes true once the node has its podCIDR and the overlay is up.
+    pub fn ready(&self) -> watch::Receiver<bool> {
+        self.ready.clone()
+    }
+}
+
+fn spawn(cancel: &CancellationToken, task: impl Future<Output = ()> + Send + 'static) {
+    let cancel = cancel.clone();
+    tokio::spawn(async move { cancel.run_until_cancelled(task).await });
+}
+
+/// The node's own podCIDR, as soon as it is known.
+fn own_pods(nodes: Arc<Informer>, node: String) -> watch::Receiver<Option<Peer>> {
+    let (found, out) = watch::channel(None);
+    tokio::spawn(async move {
+        let name = Name::new("", node);
+        let peer = |n: &Name| nodes.get(n).and_then(|i| Peer::of(&i.object));
+        nodes.until(|store| store.get(&name).is_some_and(|i| Peer::of(&i.object).is_some())).await;
+        // Nobody waiting any more is fine.
+        let _ = found.send(peer(&name));
+    });
+    out
+}
+
+async fn known(own: &mut watch::Receiver<Option<Peer>>) -> Option<Peer> {
+    own.wait_for(Option::is_some).await.ok().and_then(|p| *p)
+}
+
+async fn run_overlay(
+    config: NetworkConfig,
+    nodes: Arc<Informer>,
+    mut own: watch::Receiver<Option<Peer>>,
+    ready: watch::Sender<bool>,
+) {
+    let Some(me) = known(&mut own).await else { return };
+    let mut overlay = loop {
+        match prepare(&config, me).await {
+            Ok(o) => break o,
+            Err(e) => tracing::error!("the pod network can't be set up: {e}; trying again"),
+        }
+        tokio::time::sleep(RETRY).await;
+    };
+    ready.send_replace(true);
+    tracing::info!(pods = %me.pods, "the pod network is up");
+    let mut deltas = nodes.subscribe();
+    while let Some(delta) = deltas.recv().await {
+        let Some(item) = delta.latest().filter(|i| i.object.head.name != config.node) else { continue };
+        let peer = delta.new.as_ref().and_then(|i| Peer::of(&i.object));
+        if let Err(e) = overlay.set(&item.object.head.name, peer).await {
+            tracing::warn!(node = %item.object.head.name, "no route to the pods of this node: {e}");
+        }
+    }
+}
+
+async fn prepare(config: &NetworkConfig, me: Peer) -> io::Result<Overlay> {
+    let under = Links::open()?.with_address(IpAddr::V4(config.address)).await?;
+    let overlay = Overlay::start(Peer { address: config.address, ..me }, config.backend).await?;
+    let conf = NetConf {
+        cni_version: "1.0.0".into(),
+        name: "kybern".into(),
+        plugin: "kybern".into(),
+        pod_cidr: me.pods,
+        mtu: Overlay::pod_mtu(under.mtu, config.backend),
+        data_dir: config.data_dir.clone(),
+    };
+    cni::install(&config.cni, &config.program, &conf)?;
+    Ok(overlay)
+}
+
+async fn run_proxy(
+    config: NetworkConfig,
+    services: Arc<Informer>,
+    slices: Arc<Informer>,
+    mut own: watch::Receiver<Option<Peer>>,
+) {
+    let own_pods = known(&mut own).await.map(|p| p.pods);
+    let network = Network { pods: config.cluster_cidr, own_pods, services: config.service_cidr, dns: config.dns };
+    let mut proxy = Proxy::new(&config.node, network, Nft::default());
+    services.synced().await;
+    slices.synced().await;
+    let (mut services, mut slices) = (services.subscribe(), slices.subscribe());
+    loop {
+        while let Ok(d) = services.try_recv() {
+            note(&d, |event, object| proxy.model().service(event, object));
+        }
+        while let Ok(d) = slices.try_recv() {
+            note(&d, |event, object| proxy.model().slice(event, object));
+        }
+        if let Err(e) = proxy.sync().await {
+            tracing::error!("service rules are not up to date: {e}; trying again");
+            tokio::time::sleep(RETRY).await;
+            continue;
+        }
+        tokio::select! {
+            d = services.recv() => match d {
+                Some(d) => note(&d, |event, object| proxy.model().service(event, object)),
+                None => return,
+            },
+            d = slices.recv() => match d {
+                Some(d) => note(&d, |event, object| proxy.model().slice(event, object)),
+                None => return,
+            },
+        }
+    }
+}
+
+async fn run_dns(config: NetworkConfig, services: Arc<Informer>, slices: Arc<Informer>, cancel: CancellationToken) {
+    let zone = Arc::new(RwLock::new(Zone::new(&config.domain)));
+    services.synced().await;
+    slices.synced().await;
+    follow(services.subscribe(), &cancel, Arc::clone(&zone), Zone::service);
+    follow(slices.subscribe(), &cancel, Arc::clone(&zone), Zone::slice);
+    let address = IpAddr::V4(config.dns);
+    loop {
+        let served = match dns::claim(address).await {
+            Ok(()) => {
+                let dns = Dns::new(Arc::clone(&zone), config.upstream.clone());
+                dns.serve((address, 53).into(), cancel.clone()).await.map_err(io::Error::other)
+            }
+            Err(e) => Err(e),
+        };
+        match served {
+            Ok(()) => return,
+            Err(e) => tracing::error!("DNS is not served: {e}; trying again"),
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+type ZoneUpdate = fn(&mut Zone, EventType, &Object) -> Result<(), serde_json::Error>;
+
+fn follow(
+    mut deltas: mpsc::UnboundedReceiver<Delta>,
+    cancel: &CancellationToken,
+    zone: Arc<RwLock<Zone>>,
+    update: ZoneUpdate,
+) {
+    spawn(cancel, async move {
+        while let Some(d) = deltas.recv().await {
+            note(&d, |event, object| update(&mut zone.write(), event, object));
+        }
+    });
+}
+
+/// Hands a delta to a model; an object that can't be read is logged and left out.
+fn note(delta: &Delta, apply: impl FnOnce(EventType, &Object) -> Result<(), serde_json::Error>) {
+    let Some(item) = delta.latest() else { return };
+    let event = match (&delta.old, &delta.new) {
+        (_, None) => EventType::Deleted,
+        (None, _) => EventType::Added,
+        _ => EventType::Modified,
+    };
+    if let Err(e) = apply(event, &item.object) {
+        tracing::warn!(object = %item.object.head.key(), "can't be read and is left out: {e}");
+    }
+}
