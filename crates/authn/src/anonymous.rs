@@ -13,8 +13,9 @@ pub struct Anonymous;
 
 impl Authenticator for Anonymous {
     fn authenticate(&self, credentials: &Credentials<'_>, _objects: &dyn Lister) -> Outcome {
-        let under =
-            |root: &str| credentials.path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        let under = |root: &str| {
+            credentials.path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
         // a path that a later layer could read as another one is no health path
         let plain = !credentials.path.contains("..") && !credentials.path.contains('%');
         if !plain || !HEALTH_PATHS.iter().any(|root| under(root)) {

@@ -192,8 +192,7 @@ fn judge(
     if now < claims.nbf.saturating_sub(SKEW) {
         return Err("not valid yet".into());
     }
-    let audiences: Vec<String> =
-        claims.aud.as_slice().iter().filter(|a| wanted.contains(a)).cloned().collect();
+    let audiences: Vec<String> = claims.aud.as_slice().iter().filter(|a| wanted.contains(a)).cloned().collect();
     if audiences.is_empty() {
         return Err(format!("for another audience: {:?}", claims.aud.as_slice()));
     }

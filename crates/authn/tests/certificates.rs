@@ -3,10 +3,10 @@
 mod support;
 
 use jiff::SignedDuration;
+use kybern_api::attributes::UserInfo;
 use kybern_authn::Outcome;
 use kybern_authn::pki::signer::{NodeApproval, Signer, lifetime};
 use kybern_authn::pki::{CertificateRequest, ClusterKeys, San, Subject, Usages, certificates};
-use kybern_api::attributes::UserInfo;
 use std::path::Path;
 use std::process::Command;
 use support::{Cluster, at};
@@ -69,7 +69,10 @@ fn foreign_and_misused_certificates_are_refused() {
         ("our peer CA", cluster.keys.peer_certificate("s1", &sans, at(0)).expect("issued").chain),
         ("serverAuth from the client CA", cluster.keys.client_ca.issue(&server, at(0), HOUR).expect("issued").chain),
         ("the CA's own certificate", cluster.keys.client_ca.certificate_pem()),
-        ("no common name", cluster.keys.client_certificate("", &["system:masters"], at(0), HOUR).expect("issued").chain),
+        (
+            "no common name",
+            cluster.keys.client_certificate("", &["system:masters"], at(0), HOUR).expect("issued").chain,
+        ),
         ("a NUL in the name", cluster.keys.client_certificate("a\0b", &[], at(0), HOUR).expect("issued").chain),
     ];
     for (what, chain) in cases {
@@ -146,8 +149,12 @@ const REQUESTS: &[(&str, &[&str], &str, &[&str])] = &[
     ("rsa", &["rsa:2048"], "/C=DE/O=g1/CN=jane/emailAddress=j@example.com", &["-sha512"]),
     ("ed25519", &["ed25519"], "/O=g1/CN=jane", &[]),
     ("multi-valued", &["ec", "-pkeyopt", "ec_paramgen_curve:P-256"], "/O=g1+O=g2/CN=jane", &["-multivalue-rdn"]),
-    ("names", &["ec", "-pkeyopt", "ec_paramgen_curve:P-256"], "/O=g1/CN=jane",
-        &["-addext", "subjectAltName=DNS:a.example,IP:10.1.2.3,IP:fd00::1,email:a@b.c,URI:spiffe://x/y"]),
+    (
+        "names",
+        &["ec", "-pkeyopt", "ec_paramgen_curve:P-256"],
+        "/O=g1/CN=jane",
+        &["-addext", "subjectAltName=DNS:a.example,IP:10.1.2.3,IP:fd00::1,email:a@b.c,URI:spiffe://x/y"],
+    ),
 ];
 
 #[test]
@@ -160,7 +167,8 @@ fn requests_made_by_openssl_are_signed_as_asked() {
     let usages = Usages::parse(&["digital signature", "key encipherment", "client auth"]).expect("usages");
     cluster.assembly.x509.set_authorities(keys.client_ca.trusted()).expect("set");
     for (what, key, subject, extra) in REQUESTS {
-        let mut args = vec!["req", "-new", "-nodes", "-keyout", "key.pem", "-out", "csr.pem", "-subj", subject, "-newkey"];
+        let mut args =
+            vec!["req", "-new", "-nodes", "-keyout", "key.pem", "-out", "csr.pem", "-subj", subject, "-newkey"];
         args.extend_from_slice(key);
         args.extend_from_slice(extra);
         openssl(dir.path(), &args);
@@ -171,7 +179,11 @@ fn requests_made_by_openssl_are_signed_as_asked() {
         std::fs::write(dir.path().join("crt.pem"), &pem).expect("written");
         openssl(dir.path(), &["verify", "-x509_strict", "-purpose", "sslclient", "-CAfile", "ca.pem", "crt.pem"]);
         let of = |args: &[&str]| openssl(dir.path(), args);
-        assert_eq!(of(&["x509", "-in", "crt.pem", "-noout", "-pubkey"]), of(&["pkey", "-in", "key.pem", "-pubout"]), "{what}");
+        assert_eq!(
+            of(&["x509", "-in", "crt.pem", "-noout", "-pubkey"]),
+            of(&["pkey", "-in", "key.pem", "-pubout"]),
+            "{what}"
+        );
         assert_eq!(
             of(&["x509", "-in", "crt.pem", "-noout", "-subject"]),
             of(&["req", "-in", "csr.pem", "-noout", "-subject"]),
@@ -210,7 +222,8 @@ fn our_own_certificates_please_openssl() {
     put("server-ca.pem", &keys.server_ca.certificate_pem());
     put("server.pem", &keys.serving_certificate("s1", &sans, "cluster.local", now).expect("issued").chain);
     for host in ["kubernetes.default.svc.cluster.local", "localhost", "s1"] {
-        let args = ["verify", "-x509_strict", "-purpose", "sslserver", "-verify_hostname", host, "-CAfile", "server-ca.pem"];
+        let args =
+            ["verify", "-x509_strict", "-purpose", "sslserver", "-verify_hostname", host, "-CAfile", "server-ca.pem"];
         openssl(dir.path(), &[&args[..], &["server.pem"]].concat());
     }
     let args = ["verify", "-verify_ip", "10.43.0.1", "-CAfile", "server-ca.pem", "server.pem"];
@@ -220,7 +233,8 @@ fn our_own_certificates_please_openssl() {
 #[test]
 fn tampered_requests_are_refused() {
     let dir = tempfile::tempdir().expect("dir");
-    let args = ["req", "-new", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-keyout", "k", "-subj"];
+    let args =
+        ["req", "-new", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-keyout", "k", "-subj"];
     openssl(dir.path(), &[&args[..], &["/O=dev/CN=jane", "-out", "c.der", "-outform", "DER"]].concat());
     let der = std::fs::read(dir.path().join("c.der")).expect("request");
     let good = CertificateRequest::from_der(&der).expect("good");
@@ -239,21 +253,75 @@ fn tampered_requests_are_refused() {
 
 /// subject, SANs, signer, usages, asker, signed?, approved by itself?
 const SIGNERS: &[(&str, &str, &str, &[&str], &str, bool, Option<NodeApproval>)] = &[
-    ("/O=system:nodes/CN=system:node:n1", "", "kube-apiserver-client-kubelet", CLIENT, "system:bootstrap:abcdef", true,
-        Some(NodeApproval::NodeClient)),
-    ("/O=system:nodes/CN=system:node:n1", "", "kube-apiserver-client-kubelet", CLIENT, "system:node:n1", true,
-        Some(NodeApproval::SelfNodeClient)),
+    (
+        "/O=system:nodes/CN=system:node:n1",
+        "",
+        "kube-apiserver-client-kubelet",
+        CLIENT,
+        "system:bootstrap:abcdef",
+        true,
+        Some(NodeApproval::NodeClient),
+    ),
+    (
+        "/O=system:nodes/CN=system:node:n1",
+        "",
+        "kube-apiserver-client-kubelet",
+        CLIENT,
+        "system:node:n1",
+        true,
+        Some(NodeApproval::SelfNodeClient),
+    ),
     // a node asks for another node's identity
     ("/O=system:nodes/CN=system:node:n2", "", "kube-apiserver-client-kubelet", CLIENT, "system:node:n1", true, None),
-    ("/O=system:masters/CN=system:node:n1", "", "kube-apiserver-client-kubelet", CLIENT, "system:bootstrap:abcdef", false, None),
-    ("/O=system:nodes/O=system:masters/CN=system:node:n1", "", "kube-apiserver-client-kubelet", CLIENT, "x", false, None),
-    ("/O=system:nodes+O=system:masters/CN=system:node:n1", "", "kube-apiserver-client-kubelet", CLIENT, "x", false, None),
+    (
+        "/O=system:masters/CN=system:node:n1",
+        "",
+        "kube-apiserver-client-kubelet",
+        CLIENT,
+        "system:bootstrap:abcdef",
+        false,
+        None,
+    ),
+    (
+        "/O=system:nodes/O=system:masters/CN=system:node:n1",
+        "",
+        "kube-apiserver-client-kubelet",
+        CLIENT,
+        "x",
+        false,
+        None,
+    ),
+    (
+        "/O=system:nodes+O=system:masters/CN=system:node:n1",
+        "",
+        "kube-apiserver-client-kubelet",
+        CLIENT,
+        "x",
+        false,
+        None,
+    ),
     ("/O=system:nodes/CN=system:node:", "", "kube-apiserver-client-kubelet", CLIENT, "x", false, None),
-    ("/O=system:nodes/CN=system:node:n1/CN=system:node:n2", "", "kube-apiserver-client-kubelet", CLIENT, "x", false, None),
+    (
+        "/O=system:nodes/CN=system:node:n1/CN=system:node:n2",
+        "",
+        "kube-apiserver-client-kubelet",
+        CLIENT,
+        "x",
+        false,
+        None,
+    ),
     ("/O=system:nodes/CN=jane", "", "kube-apiserver-client-kubelet", CLIENT, "x", false, None),
     ("/O=system:nodes/CN=system:node:n1", "DNS:kubernetes", "kube-apiserver-client-kubelet", CLIENT, "x", false, None),
     ("/O=system:nodes/CN=system:node:n1", "", "kube-apiserver-client-kubelet", SERVER, "x", false, None),
-    ("/O=system:nodes/CN=system:node:n1", "DNS:n1,IP:10.0.0.1", "kubelet-serving", SERVER, "system:node:n1", true, None),
+    (
+        "/O=system:nodes/CN=system:node:n1",
+        "DNS:n1,IP:10.0.0.1",
+        "kubelet-serving",
+        SERVER,
+        "system:node:n1",
+        true,
+        None,
+    ),
     ("/O=system:nodes/CN=system:node:n1", "", "kubelet-serving", SERVER, "system:node:n1", false, None),
     ("/O=system:nodes/CN=system:node:n1", "DNS:n1,URI:spiffe://a", "kubelet-serving", SERVER, "x", false, None),
     ("/O=system:nodes/CN=system:node:n1", "DNS:n1", "kubelet-serving", CLIENT, "x", false, None),

@@ -1,26 +1,23 @@
 //! Authorisation: RBAC and the Node authoriser, deciders behind one trait.
 //!
 //! Must never know: HTTP, the store. Reads objects through [`kybern_api::seam::Lister`].
+//!
+//! Entry points: [`Standard`] (what an API server asks: system:masters, nodes, RBAC),
+//! [`Standard::review_write`] (may this role or binding be written by this user), [`bootstrap`] (the
+//! default roles and bindings), [`aggregate`] (ClusterRole aggregation).
+//! Invariants: nothing is allowed that no rule allows; an answer always reflects every role and binding
+//! that the lister shows at the moment of the question.
 
-use kybern_api::attributes::{Attributes, UserInfo};
-use kybern_api::seam::Lister;
+mod aggregate;
+mod authorizer;
+pub mod bootstrap;
+mod escalation;
+mod index;
+mod node;
+mod rules;
 
-/// A decider's word.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Decision {
-    /// Yes, and why.
-    Allow(String),
-    /// No, whatever others say.
-    Deny(String),
-    /// Not this decider's business, and why.
-    NoOpinion(String),
-}
-
-/// Decides whether a request may go on. Synchronous: everything it needs is in memory.
-pub trait Authorizer: Send + Sync {
-    /// The decision for one request.
-    fn authorize(&self, attributes: &Attributes, objects: &dyn Lister) -> Decision;
-    /// What a user may do in a namespace, as `SelfSubjectRulesReview` status
-    /// (`{"resourceRules":[],"nonResourceRules":[],"incomplete":false}`).
-    fn rules_for(&self, user: &UserInfo, namespace: &str, objects: &dyn Lister) -> serde_json::Value;
-}
+pub use aggregate::aggregate;
+pub use authorizer::{Authorizer, Decision, MASTERS, Rbac, Standard, denial};
+pub use escalation::{RoleWrite, uncovered};
+pub use node::NodeAuthorizer;
+pub use rules::{Rule, rules_of};

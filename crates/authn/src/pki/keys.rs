@@ -149,7 +149,9 @@ impl ClusterKeys {
             )
         };
         let service_account: PrivatePems = serde_json::from_str(&read_private(&dir.join("service-account-keys.json"))?)
-            .map_err(|e| Error::malformed("service-account keys", format!("line {} column {}", e.line(), e.column())))?;
+            .map_err(|e| {
+                Error::malformed("service-account keys", format!("line {} column {}", e.line(), e.column()))
+            })?;
         Ok(Some(Self {
             client_ca: ca("client")?,
             server_ca: ca("server")?,
@@ -168,10 +170,11 @@ impl ClusterKeys {
     /// # Errors
     /// When the key cannot be made or used.
     pub fn serving_certificate(&self, node: &str, names: &[San], domain: &str, now: Timestamp) -> Result<Issued> {
-        let mut sans: Vec<San> = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost", "127.0.0.1"]
-            .into_iter()
-            .map(San::host)
-            .collect();
+        let mut sans: Vec<San> =
+            ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost", "127.0.0.1"]
+                .into_iter()
+                .map(San::host)
+                .collect();
         sans.push(San::Dns(format!("kubernetes.default.svc.{domain}")));
         sans.extend_from_slice(names);
         sans.sort();

@@ -2,9 +2,9 @@
 
 use super::authority::Authority;
 use super::certificate::{Leaf, sign};
+use super::pem;
 use super::san::San;
 use super::usage::Usages;
-use super::pem;
 use crate::error::{Error, Result};
 use jiff::{SignedDuration, Timestamp};
 use rustls::pki_types::{CertificateSigningRequestDer, pem::PemObject};
@@ -76,8 +76,7 @@ impl CertificateRequest {
         now: Timestamp,
         lifetime: SignedDuration,
     ) -> Result<String> {
-        let leaf =
-            Leaf { subject: &self.subject, public_key: &self.public_key, sans: &self.sans, usages, lifetime };
+        let leaf = Leaf { subject: &self.subject, public_key: &self.public_key, sans: &self.sans, usages, lifetime };
         Ok(pem("CERTIFICATE", &sign(&leaf, authority, now)?))
     }
 }

@@ -22,13 +22,8 @@ pub struct World(Mutex<BTreeMap<(String, String, String), Object>>);
 impl World {
     /// Adds an object of the core group, or replaces it.
     pub fn put(&self, resource: &str, namespace: &str, name: &str, uid: &str, deleting: Option<i64>, body: &str) {
-        let head = Head {
-            name: name.into(),
-            namespace: namespace.into(),
-            uid: uid.into(),
-            deleting,
-            ..Head::default()
-        };
+        let head =
+            Head { name: name.into(), namespace: namespace.into(), uid: uid.into(), deleting, ..Head::default() };
         let object = Object { head: Arc::new(head), revision: 1, bytes: body.to_owned().into() };
         self.0.lock().expect("lock").insert((resource.into(), namespace.into(), name.into()), object);
     }

@@ -1,0 +1,148 @@
+//! The seam of authorisation, RBAC behind it, and the union that an API server asks.
+
+use crate::index::Index;
+use crate::node::NodeAuthorizer;
+use crate::rules::Rule;
+use kybern_api::attributes::{Attributes, UserInfo};
+use kybern_api::seam::Lister;
+use serde_json::{Value, json};
+use std::ops::ControlFlow;
+
+/// The group that may do everything, whatever the roles say: the way back in when they are broken.
+pub const MASTERS: &str = "system:masters";
+
+/// A decider's word.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// Yes, and why.
+    Allow(String),
+    /// No, whatever others say.
+    Deny(String),
+    /// Not this decider's business, and why.
+    NoOpinion(String),
+}
+
+/// Decides whether a request may go on. Synchronous: everything it needs is in memory.
+pub trait Authorizer: Send + Sync {
+    /// The decision for one request.
+    fn authorize(&self, attributes: &Attributes, objects: &dyn Lister) -> Decision;
+    /// What a user may do in a namespace, as `SelfSubjectRulesReview` status
+    /// (`{"resourceRules":[],"nonResourceRules":[],"incomplete":false}`).
+    fn rules_for(&self, user: &UserInfo, namespace: &str, objects: &dyn Lister) -> Value;
+}
+
+/// Roles and bindings.
+#[derive(Debug, Default)]
+pub struct Rbac {
+    index: Index,
+}
+
+impl Rbac {
+    /// Every rule that `user` holds in `namespace` (empty: cluster-wide).
+    pub fn rules(&self, user: &UserInfo, namespace: &str, objects: &dyn Lister) -> Vec<Rule> {
+        let mut held = Vec::new();
+        let _: ControlFlow<()> = self.index.visit(user, namespace, objects, |grant| {
+            held.extend(grant.rules.iter().cloned());
+            ControlFlow::Continue(())
+        });
+        held
+    }
+
+    /// The grant that allows the request, put into words.
+    fn allowed_by(&self, attributes: &Attributes, objects: &dyn Lister) -> Option<String> {
+        let found = self.index.visit(&attributes.user, &attributes.namespace, objects, |grant| {
+            if grant.rules.iter().any(|rule| rule.covers(attributes)) {
+                ControlFlow::Break(grant.explain())
+            } else {
+                ControlFlow::Continue(())
+            }
+        });
+        found.break_value()
+    }
+}
+
+/// What an API server asks: [`MASTERS`], then the Node authoriser for nodes, then RBAC.
+#[derive(Debug, Default)]
+pub struct Standard {
+    node: NodeAuthorizer,
+    rbac: Rbac,
+}
+
+impl Standard {
+    /// With empty caches.
+    pub fn new() -> Self {
+        Self::default()
+    }
+    /// The RBAC part alone.
+    pub fn rbac(&self) -> &Rbac {
+        &self.rbac
+    }
+
+    /// Every rule that `user` holds in `namespace`, as far as rules can say it, and whether that is all.
+    pub(crate) fn held(&self, user: &UserInfo, namespace: &str, objects: &dyn Lister) -> (Vec<Rule>, bool) {
+        let mut rules = Vec::new();
+        if user.is_in(MASTERS) {
+            let all = || vec!["*".to_owned()];
+            rules.push(Rule { verbs: all(), api_groups: all(), resources: all(), ..Rule::default() });
+            rules.push(Rule { verbs: all(), non_resource_urls: all(), ..Rule::default() });
+        }
+        rules.extend(self.rbac.rules(user, namespace, objects));
+        (rules, user.node_name().is_none())
+    }
+}
+
+impl Authorizer for Standard {
+    fn authorize(&self, attributes: &Attributes, objects: &dyn Lister) -> Decision {
+        if attributes.user.is_in(MASTERS) {
+            return Decision::Allow(format!("group {MASTERS}"));
+        }
+        let reason = match self.node.authorize(attributes, objects) {
+            Decision::NoOpinion(reason) => reason,
+            decided => return decided,
+        };
+        match self.rbac.allowed_by(attributes, objects) {
+            Some(why) => Decision::Allow(why),
+            None if reason.is_empty() => Decision::NoOpinion(denial(attributes)),
+            None => Decision::NoOpinion(format!("{}: {reason}", denial(attributes))),
+        }
+    }
+
+    fn rules_for(&self, user: &UserInfo, namespace: &str, objects: &dyn Lister) -> Value {
+        let (rules, complete) = self.held(user, namespace, objects);
+        let (mut resources, mut paths) = (Vec::new(), Vec::new());
+        for rule in rules {
+            if !rule.resources.is_empty() {
+                resources.push(json!({
+                    "verbs": rule.verbs, "apiGroups": rule.api_groups,
+                    "resources": rule.resources, "resourceNames": rule.resource_names,
+                }));
+            }
+            if !rule.non_resource_urls.is_empty() {
+                paths.push(json!({ "verbs": rule.verbs, "nonResourceURLs": rule.non_resource_urls }));
+            }
+        }
+        let mut status = json!({ "resourceRules": resources, "nonResourceRules": paths, "incomplete": !complete });
+        if !complete {
+            status["evaluationError"] = "a node's rights depend on its pods and cannot be listed".into();
+        }
+        status
+    }
+}
+
+/// `User "x" cannot list resource "pods" in API group "" in the namespace "default"`.
+pub fn denial(attributes: &Attributes) -> String {
+    let Attributes { user, verb, group, resource, subresource, namespace, path, .. } = attributes;
+    let name = &user.name;
+    if !attributes.is_resource() {
+        return format!("User \"{name}\" cannot {verb} path \"{path}\"");
+    }
+    let slash = if subresource.is_empty() { "" } else { "/" };
+    let place = if namespace.is_empty() {
+        "at the cluster scope".to_owned()
+    } else {
+        format!("in the namespace \"{namespace}\"")
+    };
+    format!(
+        "User \"{name}\" cannot {verb} resource \"{resource}{slash}{subresource}\" in API group \"{group}\" {place}"
+    )
+}
