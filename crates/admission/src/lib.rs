@@ -1,82 +1,15 @@
 //! Admission: plugins in Kubernetes' order between authorisation and the store.
 //!
 //! Must never know: HTTP, the store. Reads objects through [`kybern_api::seam::Lister`].
+//!
+//! Entry points: [`Chain::new`] (which plugins run), [`Chain::mutate`], [`Chain::validate`].
+//! Invariants: mutation is idempotent, so it can run again after a webhook changed the object; what
+//! mutation sets, validation does not take for granted; a plugin looks at the object as it will be stored.
 
-use kybern_api::attributes::UserInfo;
-use kybern_api::error::Status;
-use kybern_api::kind::KindDef;
-use kybern_api::seam::{Ids, Lister};
-use serde_json::Value;
+mod chain;
+mod paths;
+mod plugin;
+mod plugins;
 
-/// What is being done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Operation {
-    /// create
-    Create,
-    /// update, patch, apply
-    Update,
-    /// delete and deletecollection (once per object)
-    Delete,
-    /// exec, attach, portforward, proxy
-    Connect,
-}
-
-/// One request under admission. `object` is in the stored version.
-#[derive(Debug)]
-pub struct Request<'a> {
-    /// Who asks.
-    pub user: &'a UserInfo,
-    /// What is being done.
-    pub operation: Operation,
-    /// The kind's row.
-    pub def: &'a KindDef,
-    /// Subresource, or empty.
-    pub subresource: &'a str,
-    /// Namespace, or empty.
-    pub namespace: &'a str,
-    /// Name; empty while generateName has not been resolved.
-    pub name: &'a str,
-    /// What is stored, on update and delete.
-    pub old: Option<&'a Value>,
-    /// Nothing will be stored.
-    pub dry_run: bool,
-    /// The request's options (CreateOptions, DeleteOptions, PodExecOptions, ...).
-    pub options: &'a Value,
-}
-
-/// What plugins may use besides the request.
-#[derive(Clone, Copy)]
-pub struct Env<'a> {
-    /// Other objects.
-    pub objects: &'a dyn Lister,
-    /// Random names (the suffix of a generated volume).
-    pub ids: &'a dyn Ids,
-    /// Wall-clock time of the request.
-    pub now: jiff::Timestamp,
-}
-
-impl std::fmt::Debug for Env<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Env").field("now", &self.now).finish_non_exhaustive()
-    }
-}
-
-/// One admission plugin: one file, one line in the chain.
-pub trait Plugin: Send + Sync + 'static {
-    /// Kubernetes' name of it, for example `NamespaceLifecycle`.
-    fn name(&self) -> &'static str;
-    /// May change the object (None on delete and connect).
-    ///
-    /// # Errors
-    /// The refusal.
-    fn mutate(&self, _req: &Request<'_>, _obj: Option<&mut Value>, _env: &Env<'_>) -> Result<(), Status> {
-        Ok(())
-    }
-    /// Judges the final object.
-    ///
-    /// # Errors
-    /// The refusal.
-    fn validate(&self, _req: &Request<'_>, _obj: Option<&Value>, _env: &Env<'_>) -> Result<(), Status> {
-        Ok(())
-    }
-}
+pub use chain::{Chain, Error, Switches};
+pub use plugin::{Env, Operation, Plugin, Request};
