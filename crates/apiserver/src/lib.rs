@@ -1,4 +1,4 @@
 //! kybern-apiserver
 
-pub mod fields;
-pub mod patch;
+pub mod doors;
+pub mod nodes;

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 mod tls;
-pub use tls::tls_config;
+pub use tls::{Connector, Stream, tls_config};
 
 /// Objects per page of a list: bounds what one answer holds.
 const PAGE: usize = 500;
@@ -263,7 +263,8 @@ fn frames(body: Incoming) -> BoxStream<'static, Result<WatchEvent, Status>> {
     .boxed()
 }
 
-fn object_path(resource: &Resource, namespace: &str, name: &str, subresource: &str) -> String {
+/// The URL path of one object or of its subresource, escaped.
+pub fn object_path(resource: &Resource, namespace: &str, name: &str, subresource: &str) -> String {
     let mut path = resource.path(namespace);
     for segment in [name, subresource].into_iter().filter(|s| !s.is_empty()) {
         path.push('/');
@@ -272,7 +273,8 @@ fn object_path(resource: &Resource, namespace: &str, name: &str, subresource: &s
     path
 }
 
-fn collection(resource: &Resource, selection: &Selection, query: &[(&str, &str)]) -> String {
+/// The URL path and query of a collection: the selection's selectors, then `query`.
+pub fn collection(resource: &Resource, selection: &Selection, query: &[(&str, &str)]) -> String {
     let mut path = resource.path(&selection.namespace);
     let selectors = [("labelSelector", selection.labels.as_str()), ("fieldSelector", selection.fields.as_str())];
     push_query(&mut path, selectors.into_iter().chain(query.iter().copied()));
@@ -280,7 +282,7 @@ fn collection(resource: &Resource, selection: &Selection, query: &[(&str, &str)]
 }
 
 /// Appends `?k=v&...`; pairs with an empty value are left out.
-fn push_query<'a>(path: &mut String, pairs: impl Iterator<Item = (&'a str, &'a str)>) {
+pub fn push_query<'a>(path: &mut String, pairs: impl Iterator<Item = (&'a str, &'a str)>) {
     let mut query = form_urlencoded::Serializer::new(String::new());
     query.extend_pairs(pairs.filter(|(_, v)| !v.is_empty()));
     let query = query.finish();

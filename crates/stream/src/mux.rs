@@ -54,11 +54,19 @@ pub enum ChannelError {
     Protocol(&'static str),
 }
 
+/// Takes a channel's frame for the transport, in order; false when the transport is gone.
+pub type Out = Box<dyn Fn(u64, Body) -> bool + Send + Sync>;
+
 /// One end of a message stream with channels.
-#[derive(Debug)]
 pub struct Link {
-    out: mpsc::UnboundedSender<(u64, Body)>,
+    out: Out,
     channels: Mutex<Option<HashMap<u64, Entry>>>,
+}
+
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Link").field("channels", &self.channels).finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug)]
@@ -88,7 +96,7 @@ struct Core {
 impl Drop for Core {
     fn drop(&mut self) {
         if self.link.forget(self.id).is_some() {
-            self.link.out.send((self.id, Body::Close("abandoned".into()))).ok();
+            (self.link.out)(self.id, Body::Close("abandoned".into()));
         }
     }
 }
@@ -117,7 +125,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Link {
     /// A link whose frames go to `out`, in order. What waits there is bounded by the peer's credit.
-    pub fn new(out: mpsc::UnboundedSender<(u64, Body)>) -> Arc<Self> {
+    pub fn new(out: Out) -> Arc<Self> {
         Arc::new(Self { out, channels: Mutex::new(Some(HashMap::new())) })
     }
     /// Adds a channel under an id that both ends know; None when the link is gone or full or the id is taken.
@@ -149,7 +157,7 @@ impl Link {
             }
         };
         if let Err(why) = broken {
-            self.out.send((id, Body::Close(format!("protocol error: {why}")))).ok();
+            (self.out)(id, Body::Close(format!("protocol error: {why}")));
             self.end(id, Some(ChannelError::Protocol(why)));
         }
     }
@@ -246,7 +254,7 @@ impl Sender {
         if self.credit.is_closed() && !matches!(body, Body::Close(_)) {
             return Err(ChannelError::Lost);
         }
-        self.core.link.out.send((self.core.id, body)).map_err(|_| ChannelError::Lost)
+        if (self.core.link.out)(self.core.id, body) { Ok(()) } else { Err(ChannelError::Lost) }
     }
 }
 
@@ -280,7 +288,7 @@ impl Receiver {
         if self.consumed >= CREDIT / 2 {
             let more = std::mem::take(&mut self.consumed);
             *lock(&self.allowed) += i64::from(more);
-            self.core.link.out.send((self.core.id, Body::Credit(more))).ok();
+            (self.core.link.out)(self.core.id, Body::Credit(more));
         }
     }
 }
@@ -310,11 +318,15 @@ mod tests {
     use super::*;
     use futures::FutureExt;
 
+    fn link(out: mpsc::UnboundedSender<(u64, Body)>) -> Arc<Link> {
+        Link::new(Box::new(move |id, body| out.send((id, body)).is_ok()))
+    }
+
     /// Two links joined by tasks that carry every frame across.
     fn pair() -> (Arc<Link>, Arc<Link>) {
         let (a_out, mut a_frames) = mpsc::unbounded_channel();
         let (b_out, mut b_frames) = mpsc::unbounded_channel();
-        let (a, b) = (Link::new(a_out), Link::new(b_out));
+        let (a, b) = (link(a_out), link(b_out));
         let (to_b, to_a) = (b.clone(), a.clone());
         tokio::spawn(async move {
             while let Some((id, body)) = a_frames.recv().await {
@@ -379,7 +391,7 @@ mod tests {
     #[tokio::test]
     async fn overrunning_the_credit_ends_the_channel() {
         let (out, mut frames) = mpsc::unbounded_channel();
-        let link = Link::new(out);
+        let link = link(out);
         let mut channel = link.register(1).expect("channel");
         let flood = Body::Data(Data { stream: 0, bytes: Bytes::from(vec![0; CREDIT as usize + 1]), end: false });
         link.deliver(1, flood);

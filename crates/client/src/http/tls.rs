@@ -54,12 +54,13 @@ fn private_key(mut pem: &[u8]) -> Result<PrivateKeyDer<'static>, Error> {
 
 /// Opens TCP and TLS to the host of a URI.
 #[derive(Clone)]
-pub(super) struct Connector {
+pub struct Connector {
     tls: TlsConnector,
 }
 
 impl Connector {
-    pub(super) fn new(config: Arc<ClientConfig>) -> Self {
+    /// With this trust and identity.
+    pub fn new(config: Arc<ClientConfig>) -> Self {
         Self { tls: TlsConnector::from(config) }
     }
 }
@@ -89,7 +90,7 @@ async fn open(tls: TlsConnector, uri: Uri) -> io::Result<Stream> {
 }
 
 /// A TLS connection as hyper wants it.
-pub(super) struct Stream(TokioIo<TlsStream<TcpStream>>);
+pub struct Stream(TokioIo<TlsStream<TcpStream>>);
 
 impl Connection for Stream {
     fn connected(&self) -> Connected {

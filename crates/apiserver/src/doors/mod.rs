@@ -1,0 +1,5 @@
+//! The fronts of the server: each brings requests into the same corridor.
+
+mod feed;
+pub mod grpc;
+pub mod relay;
