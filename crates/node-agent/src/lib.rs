@@ -2,8 +2,14 @@
 //!
 //! Must never know: the store, other nodes' pods. Entry point: the agent (`Agent::run`).
 
+pub mod cgroup;
 pub mod cni;
+pub mod config;
 pub mod dns;
+pub mod error;
+pub mod images;
 pub mod net;
 pub mod network;
 pub mod proxy;
+pub mod runtime;
+pub mod teardown;

@@ -1,0 +1,140 @@
+//! What the agent is told at start, and where its files lie.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+/// A taint the node registers with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Taint {
+    /// Key.
+    pub key: String,
+    /// Value, may be empty.
+    pub value: String,
+    /// `NoSchedule`, `PreferNoSchedule` or `NoExecute`.
+    pub effect: String,
+}
+
+/// Settings of one node agent.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The node's name.
+    pub name: String,
+    /// What outlives a reboot: images, volumes, logs, certificates.
+    pub data_dir: PathBuf,
+    /// What does not: sockets, network namespaces.
+    pub state_dir: PathBuf,
+    /// The node's address in the cluster.
+    pub node_ip: IpAddr,
+    /// Path below each cgroup controller under which the node's pods live, for example `/kybern/n1`.
+    pub cgroup_root: String,
+    /// Socket of a container runtime to use instead of an own containerd.
+    pub runtime_endpoint: Option<PathBuf>,
+    /// Labels to register with, besides the well-known ones.
+    pub labels: BTreeMap<String, String>,
+    /// Taints to register with.
+    pub taints: Vec<Taint>,
+    /// Pods the node takes; 110 unless told otherwise.
+    pub max_pods: u32,
+    /// Addresses of the cluster's DNS service.
+    pub cluster_dns: Vec<IpAddr>,
+    /// The cluster's DNS domain.
+    pub cluster_domain: String,
+}
+
+impl Config {
+    /// A node with the usual settings.
+    pub fn new(name: &str, data_dir: &Path, state_dir: &Path, node_ip: IpAddr) -> Self {
+        Self {
+            name: name.into(),
+            data_dir: data_dir.into(),
+            state_dir: state_dir.into(),
+            node_ip,
+            cgroup_root: format!("/kybern/{name}"),
+            runtime_endpoint: None,
+            labels: BTreeMap::new(),
+            taints: Vec::new(),
+            max_pods: 110,
+            cluster_dns: vec![IpAddr::from([10, 43, 0, 10])],
+            cluster_domain: "cluster.local".into(),
+        }
+    }
+    /// Where things lie.
+    pub fn paths(&self) -> Paths {
+        Paths { data: self.data_dir.clone(), state: self.state_dir.clone() }
+    }
+}
+
+/// Where a node's files lie.
+#[derive(Debug, Clone)]
+pub struct Paths {
+    data: PathBuf,
+    state: PathBuf,
+}
+
+impl Paths {
+    /// The paths of a node with these directories.
+    pub fn new(data_dir: &Path, state_dir: &Path) -> Self {
+        Self { data: data_dir.into(), state: state_dir.into() }
+    }
+    /// The data directory.
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+    /// The state directory.
+    pub fn state(&self) -> &Path {
+        &self.state
+    }
+    /// containerd's content, snapshots and metadata.
+    pub fn containerd_root(&self) -> PathBuf {
+        self.data.join("containerd")
+    }
+    /// containerd's run-time state.
+    pub fn containerd_state(&self) -> PathBuf {
+        self.state.join("containerd")
+    }
+    /// containerd's socket. Shims listen beside it; Unix socket paths are short, so is this.
+    pub fn containerd_socket(&self) -> PathBuf {
+        self.state.join("containerd.sock")
+    }
+    /// containerd's generated configuration.
+    pub fn containerd_config(&self) -> PathBuf {
+        self.state.join("containerd.toml")
+    }
+    /// What containerd writes.
+    pub fn containerd_log(&self) -> PathBuf {
+        self.data.join("containerd.log")
+    }
+    /// Process id of the containerd that was started last.
+    pub fn containerd_pid(&self) -> PathBuf {
+        self.state.join("containerd.pid")
+    }
+    /// CNI plugin binaries.
+    pub fn cni_bin(&self) -> PathBuf {
+        self.data.join("cni/bin")
+    }
+    /// CNI configuration.
+    pub fn cni_conf(&self) -> PathBuf {
+        self.state.join("cni/net.d")
+    }
+    /// The node's certificate and key.
+    pub fn pki(&self) -> PathBuf {
+        self.data.join("pki")
+    }
+    /// Directories of all pods, by uid.
+    pub fn pods(&self) -> PathBuf {
+        self.data.join("pods")
+    }
+    /// One pod's directory.
+    pub fn pod(&self, uid: &str) -> PathBuf {
+        self.pods().join(uid)
+    }
+    /// Logs of all pods.
+    pub fn logs(&self) -> PathBuf {
+        self.data.join("logs")
+    }
+    /// One pod's logs, a directory per container, a file per attempt (`0.log`).
+    pub fn pod_logs(&self, namespace: &str, name: &str, uid: &str) -> PathBuf {
+        self.logs().join(format!("{namespace}_{name}_{uid}"))
+    }
+}

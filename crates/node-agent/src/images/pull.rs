@@ -1,0 +1,238 @@
+//! When an image is pulled, and what a pod is told meanwhile: the pull policies and their back-off.
+
+use super::reference;
+use crate::runtime::Runtime;
+use jiff::{SignedDuration, Timestamp};
+use kybern_api::seam::Clock;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::Arc;
+use tokio::sync::Notify;
+
+/// Wait after the first failed pull; doubles.
+const FIRST_BACKOFF: SignedDuration = SignedDuration::from_secs(10);
+/// Longest wait.
+const MAX_BACKOFF: SignedDuration = SignedDuration::from_secs(300);
+
+/// A container's `imagePullPolicy`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Policy {
+    /// Ask the registry before every start.
+    Always,
+    /// Pull what is not there.
+    IfNotPresent,
+    /// Use what is there.
+    Never,
+}
+
+impl Policy {
+    /// The policy written, or the image's default: `Always` for the tag latest.
+    pub fn of(written: Option<&str>, image: &str) -> Self {
+        match written {
+            Some("Always") => Self::Always,
+            Some("Never") => Self::Never,
+            Some("IfNotPresent") => Self::IfNotPresent,
+            _ if reference::is_latest(image) => Self::Always,
+            _ => Self::IfNotPresent,
+        }
+    }
+}
+
+/// What a container may do as regards its image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Readiness {
+    /// Start.
+    Ready,
+    /// Wait; the pod is poked when the pull ends.
+    Pulling,
+    /// Wait and say why.
+    Waiting {
+        /// `ErrImagePull`, `ImagePullBackOff`, `ErrImageNeverPull`, `InvalidImageName`.
+        reason: &'static str,
+        /// Text for a person.
+        message: String,
+        /// When the next attempt is due; None: not without a change of the pod.
+        retry_at: Option<Timestamp>,
+    },
+}
+
+#[derive(Debug, Clone)]
+enum Pull {
+    Running { waiting: Vec<Arc<Notify>> },
+    /// Pulled, and not yet used by the container that wanted it.
+    Done,
+    Failed { message: String, at: Timestamp, backoff: SignedDuration, told: bool },
+}
+
+/// Pulls images, each once at a time, and remembers failures. Keys are (pod uid, image): one pod's
+/// credentials must not show another a private image's state.
+pub struct Puller {
+    runtime: Arc<dyn Runtime>,
+    clock: Arc<dyn Clock>,
+    pulls: Mutex<HashMap<(String, String), Pull>>,
+}
+
+impl Puller {
+    /// Over a runtime.
+    pub fn new(runtime: Arc<dyn Runtime>, clock: Arc<dyn Clock>) -> Self {
+        Self { runtime, clock, pulls: Mutex::default() }
+    }
+
+    /// Is the image there as the policy wants it? Starts a pull where one is due; `poke` is notified
+    /// at its end.
+    pub async fn ensure(self: &Arc<Self>, pod: &str, image: &str, policy: Policy, poke: &Arc<Notify>) -> Readiness {
+        let Some(full) = reference::normalise(image) else {
+            let message =
+                format!("Failed to apply default image tag {image:?}: couldn't parse image name {image:?}: invalid reference format");
+            return Readiness::Waiting { reason: "InvalidImageName", message, retry_at: None };
+        };
+        if policy != Policy::Always {
+            let present = self.runtime.image(&full).await;
+            match present {
+                Ok(Some(_)) => return Readiness::Ready,
+                Ok(None) if policy == Policy::Never => {
+                    let message = format!("Container image {image:?} is not present with pull policy of Never");
+                    return Readiness::Waiting { reason: "ErrImageNeverPull", message, retry_at: None };
+                }
+                Ok(None) => {}
+                Err(e) => {
+                    return Readiness::Waiting {
+                        reason: "ImageInspectError",
+                        message: format!("Failed to inspect image {image:?}: {e}"),
+                        retry_at: Some(self.clock.now() + FIRST_BACKOFF),
+                    };
+                }
+            }
+        }
+        self.pull(pod, image, full, poke)
+    }
+
+    /// Forgets what it knows of a pod.
+    pub fn forget(&self, pod: &str) {
+        self.pulls.lock().retain(|(p, _), _| p != pod);
+    }
+
+    fn pull(self: &Arc<Self>, pod: &str, image: &str, full: String, poke: &Arc<Notify>) -> Readiness {
+        let key = (pod.to_owned(), image.to_owned());
+        let now = self.clock.now();
+        let mut pulls = self.pulls.lock();
+        let mut last = None;
+        match pulls.get_mut(&key) {
+            Some(Pull::Running { waiting }) => {
+                waiting.push(poke.clone());
+                return Readiness::Pulling;
+            }
+            Some(Pull::Done) => {
+                pulls.remove(&key);
+                return Readiness::Ready;
+            }
+            Some(Pull::Failed { message, at, backoff, told }) if now < *at + *backoff => {
+                let retry_at = Some(*at + *backoff);
+                if std::mem::replace(told, true) {
+                    let message = format!("Back-off pulling image {image:?}: ErrImagePull: {message}");
+                    return Readiness::Waiting { reason: "ImagePullBackOff", message, retry_at };
+                }
+                return Readiness::Waiting { reason: "ErrImagePull", message: message.clone(), retry_at };
+            }
+            Some(Pull::Failed { backoff, .. }) => last = Some(*backoff),
+            None => {}
+        }
+        pulls.insert(key.clone(), Pull::Running { waiting: vec![poke.clone()] });
+        drop(pulls);
+        let this = self.clone();
+        tokio::spawn(async move { this.run(key, full, last).await });
+        Readiness::Pulling
+    }
+
+    async fn run(&self, key: (String, String), full: String, last: Option<SignedDuration>) {
+        let outcome = self.runtime.pull(&full, None).await;
+        let after = match outcome {
+            Ok(_) => Pull::Done,
+            Err(e) => Pull::Failed {
+                message: format!("failed to pull and unpack image {full:?}: {e}"),
+                at: self.clock.now(),
+                backoff: last.map_or(FIRST_BACKOFF, |b| (b * 2).min(MAX_BACKOFF)),
+                told: false,
+            },
+        };
+        let before = {
+            let mut pulls = self.pulls.lock();
+            // A pod that went meanwhile has been forgotten, and stays so.
+            match pulls.get_mut(&key) {
+                Some(entry) => std::mem::replace(entry, after),
+                None => return,
+            }
+        };
+        if let Pull::Running { waiting } = before {
+            waiting.iter().for_each(|w| w.notify_one());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::fake::Fake;
+    use kybern_api::seam::FixedClock;
+    use std::time::Duration;
+
+    fn puller(images: &[&str]) -> (Arc<Puller>, Arc<Fake>, Arc<FixedClock>, Arc<Notify>) {
+        let fake = Arc::new(Fake::with_images(images));
+        let clock = Arc::new(FixedClock::new(Timestamp::UNIX_EPOCH));
+        (Arc::new(Puller::new(fake.clone(), clock.clone())), fake, clock, Arc::new(Notify::new()))
+    }
+    fn reason(r: &Readiness) -> &'static str {
+        match r {
+            Readiness::Ready => "Ready",
+            Readiness::Pulling => "Pulling",
+            Readiness::Waiting { reason, .. } => reason,
+        }
+    }
+
+    #[test]
+    fn default_policies() {
+        assert_eq!(Policy::of(None, "busybox"), Policy::Always);
+        assert_eq!(Policy::of(None, "busybox:1"), Policy::IfNotPresent);
+        assert_eq!(Policy::of(Some("Never"), "busybox"), Policy::Never);
+    }
+
+    #[tokio::test]
+    async fn what_is_there_is_used_and_what_is_not_is_said() {
+        let (puller, fake, _, poke) = puller(&["a.b/c:1"]);
+        assert_eq!(puller.ensure("u", "a.b/c:1", Policy::IfNotPresent, &poke).await, Readiness::Ready);
+        assert_eq!(reason(&puller.ensure("u", "a.b/d:1", Policy::Never, &poke).await), "ErrImageNeverPull");
+        assert_eq!(reason(&puller.ensure("u", "a.b/D:1", Policy::Always, &poke).await), "InvalidImageName");
+        assert!(fake.state.lock().calls.is_empty(), "nothing was pulled");
+    }
+
+    #[tokio::test]
+    async fn failures_back_off_and_double() {
+        let (puller, fake, clock, poke) = puller(&[]);
+        for wait in [10, 20, 40] {
+            assert_eq!(puller.ensure("u", "a.b/c:1", Policy::IfNotPresent, &poke).await, Readiness::Pulling);
+            poke.notified().await;
+            assert_eq!(reason(&puller.ensure("u", "a.b/c:1", Policy::IfNotPresent, &poke).await), "ErrImagePull");
+            let later = puller.ensure("u", "a.b/c:1", Policy::IfNotPresent, &poke).await;
+            let Readiness::Waiting { reason, retry_at, .. } = later else { panic!("{later:?}") };
+            assert_eq!(reason, "ImagePullBackOff");
+            assert_eq!(retry_at, Some(clock.now() + SignedDuration::from_secs(wait)));
+            clock.advance(Duration::from_secs(wait.unsigned_abs()));
+        }
+        fake.state.lock().registry.insert("a.b/c:1".into());
+        assert_eq!(puller.ensure("u", "a.b/c:1", Policy::IfNotPresent, &poke).await, Readiness::Pulling);
+        poke.notified().await;
+        assert_eq!(puller.ensure("u", "a.b/c:1", Policy::IfNotPresent, &poke).await, Readiness::Ready);
+    }
+
+    #[tokio::test]
+    async fn always_pulls_before_each_start() {
+        let (puller, fake, _, poke) = puller(&["a.b/c:1"]);
+        fake.state.lock().registry.insert("a.b/c:1".into());
+        for _ in 0..2 {
+            assert_eq!(puller.ensure("u", "a.b/c:1", Policy::Always, &poke).await, Readiness::Pulling);
+            poke.notified().await;
+            assert_eq!(puller.ensure("u", "a.b/c:1", Policy::Always, &poke).await, Readiness::Ready);
+        }
+        assert_eq!(fake.state.lock().calls.len(), 2);
+    }
+}

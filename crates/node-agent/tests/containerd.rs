@@ -1,0 +1,117 @@
+//! The supervised containerd, for real: start, import, run, die, be adopted, leave nothing.
+
+mod support;
+
+use kybern_node_agent::runtime::Runtime;
+use kybern_node_agent::runtime::containerd::Containerd;
+use kybern_node_agent::runtime::cri::Cri;
+use kybern_wire::cri as pb;
+use std::time::Duration;
+use support::{BUSYBOX, import_busybox, on_a_node};
+use tokio_util::sync::CancellationToken;
+
+fn sandbox_config(cgroup_parent: &str, logs: &std::path::Path) -> pb::PodSandboxConfig {
+    let node = pb::NamespaceOption { network: pb::NamespaceMode::Node.into(), ..Default::default() };
+    pb::PodSandboxConfig {
+        metadata: Some(pb::PodSandboxMetadata { name: "p".into(), uid: "u".into(), namespace: "n".into(), attempt: 0 }),
+        log_directory: logs.display().to_string(),
+        linux: Some(pb::LinuxPodSandboxConfig {
+            cgroup_parent: cgroup_parent.into(),
+            security_context: Some(pb::LinuxSandboxSecurityContext {
+                namespace_options: Some(node),
+                ..Default::default()
+            }),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
+
+fn container_config(command: &[&str]) -> pb::ContainerConfig {
+    let node = pb::NamespaceOption { network: pb::NamespaceMode::Node.into(), ..Default::default() };
+    pb::ContainerConfig {
+        metadata: Some(pb::ContainerMetadata { name: "c".into(), attempt: 0 }),
+        image: Some(pb::ImageSpec { image: BUSYBOX.into(), ..Default::default() }),
+        command: command.iter().map(|s| (*s).to_owned()).collect(),
+        log_path: "c/0.log".into(),
+        linux: Some(pb::LinuxContainerConfig {
+            security_context: Some(pb::LinuxContainerSecurityContext {
+                namespace_options: Some(node),
+                ..Default::default()
+            }),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
+
+async fn start_sleeper(cri: &Cri, cgroup: &str, logs: &std::path::Path) -> String {
+    std::fs::create_dir_all(logs.join("c")).expect("log directory");
+    let sandbox = sandbox_config(cgroup, logs);
+    let id = cri.run_sandbox(sandbox.clone()).await.expect("sandbox");
+    let command = container_config(&["/bin/busybox", "sleep", "1000"]);
+    let container = cri.create_container(&id, command, sandbox).await.expect("container");
+    cri.start_container(&container).await.expect("start");
+    container
+}
+
+#[test]
+fn containers_survive_containerd_and_the_agent() {
+    on_a_node("survive", |paths, cgroup| async move {
+        let mut containerd = Containerd::start(&paths).await.expect("containerd");
+        containerd.ensure_pause_image().await.expect("pause image");
+        import_busybox(&containerd, paths.data()).await;
+        // Twice is fine.
+        import_busybox(&containerd, paths.data()).await;
+        let cri = containerd.cri();
+        let container = start_sleeper(&cri, &cgroup, &paths.logs().join("p")).await;
+        let echo = ["/bin/busybox", "echo", "hi"].map(str::to_owned);
+        let answer = cri.exec_sync(&container, &echo, Duration::from_secs(10)).await.expect("exec");
+        assert_eq!((answer.exit_code, &answer.stdout[..]), (0, &b"hi\n"[..]));
+
+        // A crash: the supervisor starts it again, the container never stopped.
+        let (changes, mut changed) = tokio::sync::mpsc::channel(16);
+        let cancel = CancellationToken::new();
+        let supervisor = tokio::spawn({
+            let cancel = cancel.clone();
+            async move {
+                containerd.supervise(changes, cancel).await;
+                containerd
+            }
+        });
+        assert_eq!(changed.recv().await.expect("subscribed").id, "");
+        let pid: i32 = std::fs::read_to_string(paths.containerd_pid()).expect("pid").parse().expect("number");
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).expect("kill");
+        let again = tokio::time::timeout(Duration::from_secs(60), changed.recv()).await.expect("restarted in time");
+        assert_eq!(again.expect("event").id, "");
+        let status = cri.container_status(&container).await.expect("status");
+        assert_eq!(status.state(), pb::ContainerState::ContainerRunning);
+
+        // An agent restart: the next one adopts the process.
+        cancel.cancel();
+        drop(supervisor.await.expect("supervisor"));
+        let before = std::fs::read_to_string(paths.containerd_pid()).expect("pid");
+        let mut adopted = Containerd::start(&paths).await.expect("adopt");
+        assert_eq!(std::fs::read_to_string(paths.containerd_pid()).expect("pid"), before);
+        let status = adopted.cri().container_status(&container).await.expect("status");
+        assert_eq!(status.state(), pb::ContainerState::ContainerRunning);
+
+        // An exit is told by an event.
+        let (changes, mut changed) = tokio::sync::mpsc::channel(16);
+        let cancel = CancellationToken::new();
+        let waits = tokio::spawn({
+            let cancel = cancel.clone();
+            async move {
+                adopted.supervise(changes, cancel).await;
+                adopted
+            }
+        });
+        assert_eq!(changed.recv().await.expect("subscribed").id, "");
+        cri.stop_container(&container, Duration::ZERO).await.expect("stop");
+        let event = tokio::time::timeout(Duration::from_secs(10), changed.recv()).await.expect("in time").expect("event");
+        assert_eq!(event.id, container);
+        cancel.cancel();
+        waits.await.expect("supervisor").stop().await;
+        assert!(!paths.containerd_pid().exists());
+    });
+}
