@@ -21,8 +21,8 @@ pub(super) fn arrange<T>(items: Vec<(String, T)>, stored: usize, wanted: &[Strin
     }
     let mut queue: VecDeque<usize> = ranked.into_values().flatten().collect();
     let mut order = Vec::with_capacity(held.len());
-    for index in 0..held.len() {
-        if !is_ranked[index] {
+    for (index, ranked) in is_ranked.into_iter().enumerate() {
+        if !ranked {
             order.push(index);
         } else if index < stored {
             // One stored place: the wanted items up to and with the next stored one go here.
