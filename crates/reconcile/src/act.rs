@@ -232,6 +232,13 @@ impl Executor {
                     Ok(_) => Err(Failure::Stale(format!("{object} exists"))),
                 }
             }
+            Guard::Alive { object, uid } => {
+                match self.writer.transport().get(&object.resource, &object.namespace, &object.name).await {
+                    Ok(found) if found.head.uid == *uid && found.head.deleting.is_none() => Ok(()),
+                    Err(status) if status.reason != Reason::NotFound => Err(Failure::Refused(status)),
+                    _ => Err(Failure::Stale(format!("{object} is gone or going"))),
+                }
+            }
             Guard::Empty { resources, namespace } => {
                 let selection = Selection { namespace: namespace.to_string(), ..Selection::default() };
                 for resource in resources {

@@ -123,6 +123,13 @@ pub enum Guard {
         /// Its uid, or empty.
         uid: SmolStr,
     },
+    /// This very object exists and is not being deleted.
+    Alive {
+        /// Object.
+        object: Ref,
+        /// Its uid.
+        uid: SmolStr,
+    },
     /// These collections hold nothing in this namespace.
     Empty {
         /// Collections.
@@ -278,6 +285,7 @@ pub fn describe(plan: &Plan) -> Value {
             Step::Require(Guard::Absent { object, uid }) => {
                 json!({"require-absent": format!("{object} {uid}").trim_end()})
             }
+            Step::Require(Guard::Alive { object, uid }) => json!({"require-alive": format!("{object} {uid}")}),
             Step::Require(Guard::Empty { resources, namespace }) => {
                 let plurals: Vec<&str> = resources.iter().map(|r| r.plural.as_str()).collect();
                 json!({"require-empty": format!("{namespace}: {}", plurals.join(" "))})

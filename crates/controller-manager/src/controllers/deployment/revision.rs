@@ -1,0 +1,119 @@
+//! The new replica set: made, found again, and numbered.
+
+use super::status::Progress;
+use super::{Rollout, annotations};
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus, ReplicaSet, ReplicaSetSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kybern_api::seam::SUFFIX_ALPHABET;
+use kybern_reconcile::Error;
+use kybern_reconcile::plan::{Announce, Plan, change, controller_reference, create, reference};
+use std::collections::BTreeMap;
+
+impl Rollout<'_> {
+    /// Makes the new set or brings its annotations up to date.
+    pub(super) fn keep_revision(&self) -> Result<(Plan, Progress), Error> {
+        if self.sets.new.is_some() {
+            return Ok((self.keep_existing_revision()?, Progress::Found));
+        }
+        let name = self.new_name()?;
+        if self.world.view.get::<ReplicaSet>(&self.item.object.head.namespace, &name).is_some() {
+            // Not ours, or of another template with the same hash: count the collision and hash anew.
+            return Ok((self.count_collision()?, Progress::Quiet));
+        }
+        let size = self.new_set_size();
+        let set = self.new_set(&name, size)?;
+        let mut plan = Plan::none();
+        plan.act(create(&set, Some(self.announce(&name)))?);
+        if size > 0 {
+            plan.note(self.scaled(&name, 0, size));
+        }
+        plan.extend(self.number_deployment(self.sets.max_old_revision() + 1)?);
+        Ok((plan, Progress::Created(name)))
+    }
+
+    /// Updates what is there and makes nothing.
+    pub(super) fn keep_existing_revision(&self) -> Result<Plan, Error> {
+        let mut plan = Plan::none();
+        let Some(new) = &self.sets.new else { return Ok(plan) };
+        let mut updated = new.object.clone();
+        annotations::update_set(&mut updated, &self.deployment, self.sets.max_old_revision() + 1);
+        if let Some(spec) = updated.spec.as_mut() {
+            spec.min_ready_seconds = self.deployment.spec.as_ref().and_then(|s| s.min_ready_seconds);
+        }
+        plan.act(change(&new.object, &updated, "")?);
+        plan.extend(self.number_deployment(annotations::revision(updated.metadata.annotations.as_ref()))?);
+        Ok(plan)
+    }
+
+    /// The Deployment shows its newest set's revision.
+    fn number_deployment(&self, revision: i64) -> Result<Plan, Error> {
+        let mut plan = Plan::none();
+        let mut numbered = self.deployment.clone();
+        let annotations = numbered.metadata.annotations.get_or_insert_with(BTreeMap::new);
+        annotations.insert(annotations::REVISION.into(), revision.to_string());
+        plan.act(change(&self.deployment, &numbered, "")?);
+        Ok(plan)
+    }
+
+    fn count_collision(&self) -> Result<Plan, Error> {
+        let mut plan = Plan::none();
+        let mut counted = self.deployment.clone();
+        let status = counted.status.get_or_insert_with(DeploymentStatus::default);
+        status.collision_count = Some(status.collision_count.unwrap_or(0).saturating_add(1));
+        plan.act(change(&self.deployment, &counted, "status")?);
+        Ok(plan)
+    }
+
+    fn new_name(&self) -> Result<String, Error> {
+        Ok(format!("{}-{}", self.item.object.head.name, template_hash(&self.deployment)?))
+    }
+
+    fn new_set(&self, name: &str, replicas: i32) -> Result<ReplicaSet, Error> {
+        let hash = template_hash(&self.deployment)?;
+        let spec = self.deployment.spec.clone().unwrap_or_default();
+        let mut template = spec.template;
+        let labels = template.metadata.get_or_insert_with(ObjectMeta::default).labels.get_or_insert_with(BTreeMap::new);
+        labels.insert(annotations::HASH_LABEL.into(), hash.clone());
+        let labels = labels.clone();
+        let mut selector = spec.selector;
+        selector.match_labels.get_or_insert_with(BTreeMap::new).insert(annotations::HASH_LABEL.into(), hash);
+        let mut set = ReplicaSet {
+            metadata: ObjectMeta {
+                name: Some(name.to_owned()),
+                namespace: Some(self.item.object.head.namespace.to_string()),
+                labels: Some(labels),
+                owner_references: Some(vec![controller_reference::<Deployment>(&self.item.object)]),
+                ..ObjectMeta::default()
+            },
+            spec: Some(ReplicaSetSpec {
+                replicas: Some(replicas),
+                min_ready_seconds: spec.min_ready_seconds,
+                selector,
+                template: Some(template),
+            }),
+            status: None,
+        };
+        annotations::update_set(&mut set, &self.deployment, self.sets.max_old_revision() + 1);
+        annotations::remember_size(&mut set, self.desired(), self.desired() + self.max_surge());
+        Ok(set)
+    }
+
+    fn announce(&self, name: &str) -> Announce {
+        Announce {
+            about: reference::<Deployment>(&self.item.object),
+            done: ("ReplicaSetCreated", format!("Created new replica set {name}")),
+            failed: ("ReplicaSetCreateError", format!("Failed to create new replica set {name}: ")),
+        }
+    }
+}
+
+/// A short name for a template and a collision count: 32-bit FNV-1a over the template's JSON (whose
+/// members are sorted), spelled in the alphabet of generated names.
+fn template_hash(deployment: &Deployment) -> Result<String, Error> {
+    let template = deployment.spec.as_ref().map(|s| &s.template);
+    let json = serde_json::to_value(template).map_err(Error::Encode)?.to_string();
+    let collisions = deployment.status.as_ref().and_then(|s| s.collision_count).unwrap_or(0);
+    let salt = if collisions == 0 { Vec::new() } else { collisions.to_le_bytes().to_vec() };
+    let hash = json.bytes().chain(salt).fold(0x811c_9dc5_u32, |h, b| (h ^ u32::from(b)).wrapping_mul(0x0100_0193));
+    Ok(hash.to_string().bytes().map(|b| char::from(SUFFIX_ALPHABET[usize::from(b) % SUFFIX_ALPHABET.len()])).collect())
+}

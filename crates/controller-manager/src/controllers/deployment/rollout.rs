@@ -1,0 +1,141 @@
+//! How many pods each set gets while the template changes.
+
+use super::Rollout;
+use super::sets::Set;
+use crate::rows::PodRow;
+use k8s_openapi::api::apps::v1::RollingUpdateDeployment;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kybern_reconcile::Error;
+use kybern_reconcile::plan::Plan;
+
+impl Rollout<'_> {
+    /// spec.replicas
+    pub(super) fn desired(&self) -> i32 {
+        self.deployment.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1)
+    }
+    /// Pods allowed beyond the size; percentages round up.
+    pub(super) fn max_surge(&self) -> i32 {
+        self.limits().map_or(0, |(surge, _)| surge)
+    }
+    /// Pods that may be missing; percentages round down. 1 if both limits come out as 0.
+    pub(super) fn max_unavailable(&self) -> i32 {
+        self.limits().map_or(0, |(_, unavailable)| unavailable.min(self.desired()))
+    }
+    fn limits(&self) -> Option<(i32, i32)> {
+        let rolling = self.rolling()?;
+        let surge = resolve(rolling.max_surge.as_ref(), self.desired(), true);
+        let unavailable = resolve(rolling.max_unavailable.as_ref(), self.desired(), false);
+        Some(if surge == 0 && unavailable == 0 { (0, 1) } else { (surge, unavailable) })
+    }
+    /// The rolling-update parameters; None for Recreate.
+    pub(super) fn rolling(&self) -> Option<RollingUpdateDeployment> {
+        let strategy = self.deployment.spec.as_ref()?.strategy.clone().unwrap_or_default();
+        (strategy.type_.as_deref() != Some("Recreate")).then(|| strategy.rolling_update.unwrap_or_default())
+    }
+
+    /// The size of the new set if it is to grow now.
+    pub(super) fn new_set_size(&self) -> i32 {
+        if self.rolling().is_none() {
+            return if self.old_pods_exist() { 0 } else { self.desired() };
+        }
+        let size = self.sets.new.as_ref().map_or(0, Set::replicas);
+        let room = self.desired() + self.max_surge() - self.sets.sum(Set::replicas);
+        if room <= 0 { size } else { size + room.min(self.desired() - size).max(0) }
+    }
+
+    /// One step from the old sets to the new one.
+    pub(super) fn roll(&self) -> Result<Plan, Error> {
+        if self.rolling().is_none() { self.recreate() } else { self.rolling_step() }
+    }
+
+    /// Recreate: first nothing of the old, then all of the new.
+    fn recreate(&self) -> Result<Plan, Error> {
+        let active: Vec<&Set<'_>> = self.sets.old.iter().filter(|s| s.replicas() > 0).collect();
+        if !active.is_empty() {
+            return self.scale_all(active.into_iter().map(|s| (s, 0)));
+        }
+        match &self.sets.new {
+            Some(new) if !self.old_pods_exist() && new.replicas() != self.desired() => self.scale(new, self.desired()),
+            _ => Ok(Plan::none()),
+        }
+    }
+
+    /// Does a pod of an old set still run (or end)?
+    fn old_pods_exist(&self) -> bool {
+        let pods = self.world.view.of::<Pod>();
+        self.sets.old.iter().any(|set| {
+            pods.owned(&set.item.object.head.uid).any(|p| p.row::<PodRow>().is_none_or(|r| !r.phase.is_terminal()))
+        })
+    }
+
+    /// RollingUpdate: grow the new set as the surge allows, else shrink old ones as availability does.
+    fn rolling_step(&self) -> Result<Plan, Error> {
+        let Some(new) = &self.sets.new else { return Ok(Plan::none()) };
+        let size = if new.replicas() > self.desired() { self.desired() } else { self.new_set_size() };
+        if size != new.replicas() {
+            return self.scale(new, size);
+        }
+        self.scale_all(self.shrink_old(new).into_iter())
+    }
+
+    /// New sizes of old sets that may shrink now.
+    fn shrink_old(&self, new: &Set<'_>) -> Vec<(&Set<'_>, i32)> {
+        let mut sizes: Vec<(&Set<'_>, i32)> = self.sets.old.iter().map(|s| (s, s.replicas())).collect();
+        let min_available = self.desired() - self.max_unavailable();
+        let new_unavailable = new.replicas() - new.available();
+        let mut spare = self.sets.sum(Set::replicas) - min_available - new_unavailable;
+        if spare <= 0 {
+            return Vec::new();
+        }
+        // Pods of old sets that are not available go first: they help nobody.
+        for (set, size) in &mut sizes {
+            let broken = (*size - set.available()).clamp(0, spare);
+            *size -= broken;
+            spare -= broken;
+        }
+        let mut surplus = (self.sets.sum(Set::available) - min_available).max(0);
+        for (_, size) in &mut sizes {
+            let give = (*size).min(surplus);
+            *size -= give;
+            surplus -= give;
+        }
+        sizes.retain(|(set, size)| *size != set.replicas());
+        sizes
+    }
+
+    pub(super) fn scale_all<'s>(&self, sizes: impl Iterator<Item = (&'s Set<'s>, i32)>) -> Result<Plan, Error> {
+        let mut plan = Plan::none();
+        for (set, size) in sizes {
+            plan.extend(self.scale(set, size)?);
+        }
+        Ok(plan)
+    }
+}
+
+/// A number, or a share of `total`; 25% where nothing is said.
+fn resolve(value: Option<&IntOrString>, total: i32, up: bool) -> i32 {
+    let percent = match value {
+        Some(IntOrString::Int(n)) => return (*n).max(0),
+        Some(IntOrString::String(s)) => s.trim_end_matches('%').parse::<i64>().unwrap_or(0),
+        None => 25,
+    };
+    let scaled = i64::from(total) * percent.max(0);
+    let rounded = if up { (scaled + 99) / 100 } else { scaled / 100 };
+    i32::try_from(rounded).unwrap_or(i32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_round_up_for_surge_and_down_for_unavailability() {
+        let percent = |s: &str| IntOrString::String(s.into());
+        assert_eq!(resolve(Some(&percent("25%")), 3, true), 1);
+        assert_eq!(resolve(Some(&percent("25%")), 3, false), 0);
+        assert_eq!(resolve(Some(&percent("100%")), 7, false), 7);
+        assert_eq!(resolve(Some(&IntOrString::Int(2)), 7, false), 2);
+        assert_eq!(resolve(None, 10, true), 3);
+    }
+}

@@ -1,0 +1,50 @@
+//! The table of controllers. A new controller is one file (or folder) and one line here.
+
+mod bootstrap_tokens;
+mod csr;
+mod deployment;
+mod endpoints;
+mod garbage;
+mod namespace_lifecycle;
+mod namespaces;
+mod node_ipam;
+mod node_lifecycle;
+mod pod_gc;
+mod replicaset;
+mod role_aggregation;
+
+use crate::{CertificateSigner, kinds};
+use ipnet::IpNet;
+use kybern_reconcile::def::ControllerDef;
+use std::sync::Arc;
+
+/// What controllers need to know besides the objects.
+pub(crate) struct Settings {
+    pub(crate) cluster_cidr: IpNet,
+    pub(crate) ca_pem: String,
+    pub(crate) signer: Arc<dyn CertificateSigner>,
+}
+
+/// Every controller.
+pub(crate) fn table(settings: Settings) -> Vec<ControllerDef> {
+    let kinds = kinds::collections();
+    vec![
+        namespaces::system(),
+        namespaces::service_accounts(),
+        namespaces::root_ca(settings.ca_pem),
+        namespace_lifecycle::def(&kinds),
+        deployment::def(),
+        replicaset::def(),
+        endpoints::slices(),
+        endpoints::endpoints(),
+        garbage::def(&kinds),
+        node_lifecycle::def(),
+        node_ipam::def(settings.cluster_cidr),
+        pod_gc::def(),
+        csr::approver(),
+        csr::signer(settings.signer),
+        csr::cleaner(),
+        bootstrap_tokens::def(),
+        role_aggregation::def(),
+    ]
+}
