@@ -4,6 +4,7 @@ use crate::plugin::{Env, Plugin, Request};
 use crate::plugins::TABLE;
 use kybern_api::error::Status;
 use serde_json::Value;
+use std::sync::Arc;
 
 /// A chain that cannot be built.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -28,7 +29,7 @@ pub struct Switches {
 /// A request passes [`Chain::mutate`], then (later) webhooks; where those changed the object, `mutate`
 /// once more; and on the final object [`Chain::validate`].
 pub struct Chain {
-    plugins: Vec<Box<dyn Plugin>>,
+    plugins: Vec<Arc<dyn Plugin>>,
 }
 
 impl Chain {
@@ -37,7 +38,7 @@ impl Chain {
     /// # Errors
     /// At a name that no plugin has.
     pub fn new(switches: &Switches) -> Result<Self, Error> {
-        let known: Vec<(Box<dyn Plugin>, bool)> = TABLE.iter().map(|(make, on)| (make(), *on)).collect();
+        let known: Vec<(Arc<dyn Plugin>, bool)> = TABLE.iter().map(|(make, on)| (make(), *on)).collect();
         let named = switches.enable.iter().chain(&switches.disable);
         if let Some(stranger) = named.into_iter().find(|name| !known.iter().any(|(p, _)| p.name() == name.as_str())) {
             return Err(Error::UnknownPlugin(stranger.clone()));
@@ -51,6 +52,11 @@ impl Chain {
             .map(|(plugin, _)| plugin)
             .collect();
         Ok(Self { plugins })
+    }
+
+    /// The plugins that run, in order, for a caller that walks them itself.
+    pub fn plugins(&self) -> &[Arc<dyn Plugin>] {
+        &self.plugins
     }
 
     /// Names of the plugins that run, in order.

@@ -1,5 +1,6 @@
 //! The seam of authorisation, RBAC behind it, and the union that an API server asks.
 
+use crate::escalation::{self, RoleWrite};
 use crate::index::Index;
 use crate::node::NodeAuthorizer;
 use crate::rules::Rule;
@@ -29,6 +30,14 @@ pub trait Authorizer: Send + Sync {
     /// What a user may do in a namespace, as `SelfSubjectRulesReview` status
     /// (`{"resourceRules":[],"nonResourceRules":[],"incomplete":false}`).
     fn rules_for(&self, user: &UserInfo, namespace: &str, objects: &dyn Lister) -> Value;
+    /// May this object be written by this user, as far as it grants rights? Asked on every create and
+    /// update, after admission; only roles and bindings are judged.
+    ///
+    /// # Errors
+    /// The text of the 403.
+    fn review_write(&self, _write: &RoleWrite<'_>, _objects: &dyn Lister) -> Result<(), String> {
+        Ok(())
+    }
 }
 
 /// Roles and bindings.
@@ -82,9 +91,7 @@ impl Standard {
     pub(crate) fn held(&self, user: &UserInfo, namespace: &str, objects: &dyn Lister) -> (Vec<Rule>, bool) {
         let mut rules = Vec::new();
         if user.is_in(MASTERS) {
-            let all = || vec!["*".to_owned()];
-            rules.push(Rule { verbs: all(), api_groups: all(), resources: all(), ..Rule::default() });
-            rules.push(Rule { verbs: all(), non_resource_urls: all(), ..Rule::default() });
+            rules.extend(escalation::everything());
         }
         rules.extend(self.rbac.rules(user, namespace, objects));
         (rules, user.node_name().is_none())
@@ -126,6 +133,10 @@ impl Authorizer for Standard {
             status["evaluationError"] = "a node's rights depend on its pods and cannot be listed".into();
         }
         status
+    }
+
+    fn review_write(&self, write: &RoleWrite<'_>, objects: &dyn Lister) -> Result<(), String> {
+        escalation::Review { authorizer: self, write, objects }.decide()
     }
 }
 

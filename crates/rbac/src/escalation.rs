@@ -44,98 +44,87 @@ impl RoleWrite<'_> {
     }
 }
 
-impl Standard {
-    /// May this role or binding be written by this user? Objects of other kinds pass.
-    ///
-    /// A role may be written by who holds all its rules, or the verb `escalate` on it; a binding by who
-    /// holds all rules of its role, or the verb `bind` on the role.
-    ///
-    /// # Errors
-    /// The text of the 403.
-    pub fn review_write(&self, write: &RoleWrite<'_>, objects: &dyn Lister) -> Result<(), String> {
-        let (rules, verb, resource, name) = if write.is_any(["roles", "clusterroles"]) {
-            let rules = rules_of(write.new);
-            if write.old.is_some_and(|old| rules_of(old) == rules && aggregation(old) == aggregation(write.new)) {
-                return Ok(());
-            }
-            if aggregation(write.new).is_some()
-                && write.old.is_none_or(|old| aggregation(old) != aggregation(write.new))
-            {
-                return self.review_aggregation(write, &rules, objects);
-            }
-            (rules, "escalate", write.resource.to_owned(), write.name.to_owned())
-        } else if write.is_any(["rolebindings", "clusterrolebindings"]) {
-            let same = |old: &Value| {
-                old.get("roleRef") == write.new.get("roleRef") && old.get("subjects") == write.new.get("subjects")
-            };
-            if write.old.is_some_and(same) {
-                return Ok(());
-            }
-            let (resource, name) = referenced_role(write.new);
-            let namespace = if resource == "roles" { write.namespace } else { "" };
-            let role = objects.get(GROUP, resource, namespace, &name).and_then(|role| role.tree().ok());
-            let Some(role) = role else { return self.review_unknown(write, resource, &name, objects) };
-            (rules_of(&role), "bind", resource.to_owned(), name)
+/// One write under review.
+///
+/// A role may be written by who holds all its rules, or the verb `escalate` on it; a binding by who
+/// holds all rules of its role, or the verb `bind` on the role.
+pub(crate) struct Review<'a> {
+    pub(crate) authorizer: &'a Standard,
+    pub(crate) write: &'a RoleWrite<'a>,
+    pub(crate) objects: &'a dyn Lister,
+}
+
+impl Review<'_> {
+    pub(crate) fn decide(&self) -> Result<(), String> {
+        if self.write.is_any(["roles", "clusterroles"]) {
+            self.role()
+        } else if self.write.is_any(["rolebindings", "clusterrolebindings"]) {
+            self.binding()
         } else {
-            return Ok(());
-        };
-        if self.may(write.ask(verb, &resource, &name), objects) {
-            return Ok(());
+            Ok(())
         }
-        self.confirm(write, &rules, objects)
     }
 
-    /// Whoever lets a role aggregate others grants whatever those will hold.
-    fn review_aggregation(&self, write: &RoleWrite<'_>, rules: &[Rule], objects: &dyn Lister) -> Result<(), String> {
-        if self.may(write.ask("escalate", write.resource, write.name), objects) {
+    fn role(&self) -> Result<(), String> {
+        let RoleWrite { new, old, resource, name, .. } = *self.write;
+        let rules = rules_of(new);
+        let aggregates_anew = aggregation(new).is_some() && old.is_none_or(|old| aggregation(old) != aggregation(new));
+        let grants_anew = old.is_none_or(|old| rules_of(old) != rules);
+        if !(aggregates_anew || grants_anew) || self.may("escalate", resource, name) {
             return Ok(());
         }
-        let all = || vec!["*".to_owned()];
-        let everything = [
-            Rule { verbs: all(), api_groups: all(), resources: all(), ..Rule::default() },
-            Rule { verbs: all(), non_resource_urls: all(), ..Rule::default() },
-        ];
-        self.confirm(write, &everything, objects).map_err(|_| {
-            format!("{}must have cluster-admin privileges to use an aggregationRule", whoever(write.user))
-        })?;
-        self.confirm(write, rules, objects)
+        if aggregates_anew && self.missing(&everything()).is_some() {
+            // it will hold whatever is labelled for it
+            return Err(format!("{}must have cluster-admin privileges to use an aggregationRule", self.whoever()));
+        }
+        self.confirm(&rules)
     }
 
-    /// A binding to a role that does not exist could come alive with anything.
-    fn review_unknown(
-        &self,
-        write: &RoleWrite<'_>,
-        resource: &str,
-        name: &str,
-        objects: &dyn Lister,
-    ) -> Result<(), String> {
-        if self.may(write.ask("bind", resource, name), objects) {
+    fn binding(&self) -> Result<(), String> {
+        let RoleWrite { new, old, namespace, .. } = *self.write;
+        let same = |part: &str| old.is_some_and(|old| old.get(part) == new.get(part));
+        let (resource, name) = referenced_role(new);
+        if (same("roleRef") && same("subjects")) || self.may("bind", resource, &name) {
             return Ok(());
         }
-        Err(format!("{}cannot bind {resource} \"{name}\", which does not exist", whoever(write.user)))
-    }
-
-    fn may(&self, asked: Attributes, objects: &dyn Lister) -> bool {
-        matches!(self.authorize(&asked, objects), Decision::Allow(_))
-    }
-
-    fn confirm(&self, write: &RoleWrite<'_>, granted: &[Rule], objects: &dyn Lister) -> Result<(), String> {
-        let (held, _) = self.held(write.user, write.namespace, objects);
-        let missing = uncovered(granted, &held);
-        if missing.is_empty() {
-            return Ok(());
+        let namespace = if resource == "roles" { namespace } else { "" };
+        match self.objects.get(GROUP, resource, namespace, &name).and_then(|role| role.tree().ok()) {
+            Some(role) => self.confirm(&rules_of(&role)),
+            // it could come to life with any rules
+            None => Err(format!("{}cannot bind {resource} \"{name}\", which does not exist", self.whoever())),
         }
-        let list: Vec<String> = missing.iter().map(show).collect();
-        Err(format!(
-            "{}is attempting to grant RBAC permissions not currently held:\n{}",
-            whoever(write.user),
-            list.join("\n")
-        ))
+    }
+
+    fn may(&self, verb: &str, resource: &str, name: &str) -> bool {
+        let asked = self.write.ask(verb, resource, name);
+        matches!(self.authorizer.authorize(&asked, self.objects), Decision::Allow(_))
+    }
+
+    fn confirm(&self, granted: &[Rule]) -> Result<(), String> {
+        self.missing(granted).map_or(Ok(()), |list| {
+            Err(format!("{}is attempting to grant RBAC permissions not currently held:\n{list}", self.whoever()))
+        })
+    }
+
+    /// What the writer lacks of `granted`, a line for each right.
+    fn missing(&self, granted: &[Rule]) -> Option<String> {
+        let (held, _) = self.authorizer.held(self.write.user, self.write.namespace, self.objects);
+        let lines: Vec<String> = uncovered(granted, &held).iter().map(show).collect();
+        (!lines.is_empty()).then(|| lines.join("\n"))
+    }
+
+    fn whoever(&self) -> String {
+        format!("user \"{}\" (groups={:?}) ", self.write.user.name, self.write.user.groups)
     }
 }
 
-fn whoever(user: &UserInfo) -> String {
-    format!("user \"{}\" (groups={:?}) ", user.name, user.groups)
+/// The rules of whoever may do everything.
+pub(crate) fn everything() -> [Rule; 2] {
+    let all = || vec!["*".to_owned()];
+    [
+        Rule { verbs: all(), api_groups: all(), resources: all(), ..Rule::default() },
+        Rule { verbs: all(), non_resource_urls: all(), ..Rule::default() },
+    ]
 }
 
 fn aggregation(role: &Value) -> Option<&Value> {

@@ -3,7 +3,7 @@
 //! Must never know: HTTP, the store. Reads objects through [`kybern_api::seam::Lister`].
 //!
 //! Entry points: [`Standard`] (what an API server asks: system:masters, nodes, RBAC),
-//! [`Standard::review_write`] (may this role or binding be written by this user), [`bootstrap`] (the
+//! [`Authorizer::review_write`] (may this role or binding be written by this user), [`bootstrap`] (the
 //! default roles and bindings), [`aggregate`] (ClusterRole aggregation).
 //! Invariants: nothing is allowed that no rule allows; an answer always reflects every role and binding
 //! that the lister shows at the moment of the question.

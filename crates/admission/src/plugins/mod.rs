@@ -12,20 +12,21 @@ mod priority;
 mod service_account;
 
 use crate::plugin::Plugin;
+use std::sync::Arc;
 
 /// Makes a plugin, and says whether it is on by default.
-type Row = (fn() -> Box<dyn Plugin>, bool);
+type Row = (fn() -> Arc<dyn Plugin>, bool);
 
 /// Kubernetes' order.
 pub(crate) static TABLE: &[Row] = &[
-    (|| Box::new(namespace_lifecycle::NamespaceLifecycle), true),
-    (|| Box::new(service_account::ServiceAccount), true),
-    (|| Box::new(node_restriction::NodeRestriction), true),
-    (|| Box::new(node_taints::TaintNodesByCondition), true),
-    (|| Box::new(priority::Priority), true),
-    (|| Box::new(default_tolerations::DefaultTolerationSeconds), true),
-    (|| Box::new(certificate_approval::CertificateApproval), true),
-    (|| Box::new(certificate_signing::CertificateSigning), true),
-    (|| Box::new(certificate_subject::CertificateSubjectRestriction), true),
-    (|| Box::new(external_ips::DenyServiceExternalIPs), true),
+    (|| Arc::new(namespace_lifecycle::NamespaceLifecycle), true),
+    (|| Arc::new(service_account::ServiceAccount), true),
+    (|| Arc::new(node_restriction::NodeRestriction), true),
+    (|| Arc::new(node_taints::TaintNodesByCondition), true),
+    (|| Arc::new(priority::Priority), true),
+    (|| Arc::new(default_tolerations::DefaultTolerationSeconds), true),
+    (|| Arc::new(certificate_approval::CertificateApproval), true),
+    (|| Arc::new(certificate_signing::CertificateSigning), true),
+    (|| Arc::new(certificate_subject::CertificateSubjectRestriction), true),
+    (|| Arc::new(external_ips::DenyServiceExternalIPs), true),
 ];

@@ -1,7 +1,6 @@
 //! Client certificates as the API server judges them, and certificate requests that openssl made.
 
-mod support;
-
+use crate::support::{Cluster, at};
 use jiff::SignedDuration;
 use kybern_api::attributes::UserInfo;
 use kybern_authn::Outcome;
@@ -9,7 +8,6 @@ use kybern_authn::pki::signer::{NodeApproval, Signer, lifetime};
 use kybern_authn::pki::{CertificateRequest, ClusterKeys, San, Subject, Usages, certificates};
 use std::path::Path;
 use std::process::Command;
-use support::{Cluster, at};
 
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 
@@ -199,7 +197,7 @@ fn requests_made_by_openssl_are_signed_as_asked() {
             assert!(shown.contains(&text), "{what}: {text} in {shown}");
         }
         let chain: Vec<Vec<u8>> = certificates(&pem).expect("PEM").iter().map(|d| d.to_vec()).collect();
-        let seconds = now.as_second() - support::START;
+        let seconds = now.as_second() - crate::support::START;
         let user = known(cluster.chain(&chain, seconds));
         assert_eq!(user.groups.len(), request.organizations.len() + 1, "{what}");
         refusal(cluster.chain(&chain, seconds + 601));
