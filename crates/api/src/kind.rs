@@ -1,6 +1,5 @@
 //! A kind is declared once, as data: routing, discovery, columns, selectors, GC and roles are read from it.
 
-use crate::attributes::UserInfo;
 use crate::error::Status;
 use crate::meta::time;
 use crate::object::Head;
@@ -322,8 +321,6 @@ pub trait Strategy: Send + Sync + 'static {
     fn grace(&self, _obj: &Value, _requested: Option<i64>) -> Option<i64> {
         None
     }
-    /// Records in a new object who creates it, before [`Strategy::prepare`].
-    fn created_by(&self, _obj: &mut Value, _user: &UserInfo) {}
     /// A new object keeps the status its creator sends (nodes).
     fn keeps_status_on_create(&self) -> bool {
         false

@@ -20,7 +20,6 @@ mod events;
 mod flowcontrol;
 mod networking;
 mod node;
-mod pod_defaults;
 mod policy;
 mod rbac;
 mod resource;

@@ -2,4 +2,6 @@
 
 mod feed;
 pub mod grpc;
+pub mod http;
+pub mod local;
 pub mod relay;

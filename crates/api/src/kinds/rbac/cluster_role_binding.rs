@@ -1,9 +1,7 @@
 //! ClusterRoleBinding: grants a role to subjects everywhere.
 
-use crate::kind::{Causes, Context, KindDef, NameRule, Strategy};
+use crate::kind::{KindDef, NameRule};
 use crate::kinds::row::Row;
-use crate::validate::Field;
-use serde_json::Value;
 
 pub(super) fn row() -> KindDef {
     Row::new("rbac.authorization.k8s.io", "v1", "ClusterRoleBinding", "clusterrolebindings")
@@ -11,17 +9,5 @@ pub(super) fn row() -> KindDef {
         .create_on_update()
         .names(NameRule::Path)
         .columns(super::subjects::columns())
-        .strategy(&ClusterRoleBinding)
         .build()
-}
-
-struct ClusterRoleBinding;
-
-impl Strategy for ClusterRoleBinding {
-    fn default(&self, obj: &mut Value) {
-        super::subjects::default(obj);
-    }
-    fn validate(&self, _ctx: &Context<'_>, obj: &Value, old: Option<&Value>, out: &mut Causes) {
-        super::subjects::validate(&Field::root(obj), old, false, out);
-    }
 }

@@ -4,7 +4,6 @@ mod cluster_role;
 mod cluster_role_binding;
 mod role;
 mod role_binding;
-mod rules;
 mod subjects;
 
 use crate::kind::KindDef;

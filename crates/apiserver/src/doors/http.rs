@@ -1,0 +1,228 @@
+//! HTTP into the corridor and answers out of it.
+
+use crate::doors::grpc::PeerChain;
+use crate::error::deadline_exceeded;
+use crate::paths;
+use crate::present::body::{Body, BoxError};
+use crate::present::negotiate::{Negotiated, negotiate};
+use crate::present::respond;
+use crate::request::chain::{Authorized, Caller};
+use crate::request::info::RequestInfo;
+use crate::server::ApiServer;
+use crate::verbs::Payload;
+use ::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use bytes::Bytes;
+use futures::FutureExt;
+use http_body_util::{BodyExt, Limited};
+use kybern_api::error::Status;
+use kybern_authn::Credentials;
+use std::panic::AssertUnwindSafe;
+use tokio::time::Instant;
+
+static AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
+
+impl ApiServer {
+    /// Serves one request. Never fails: whatever goes wrong is a Status.
+    pub async fn handle<B>(&self, request: Request<B>) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let started = Instant::now();
+        let label = self.0.metrics.begin();
+        let (method, head_only) = (request.method().clone(), request.method() == Method::HEAD);
+        let served = AssertUnwindSafe(self.corridor(request)).catch_unwind().await;
+        let mut response = served.unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
+            tracing::error!(panic = text.unwrap_or("?"), "a request handler panicked");
+            respond::failure(&Status::internal("the request could not be served"), &Negotiated::default())
+        });
+        if let Some(labels) = response.extensions_mut().remove::<crate::metrics::Labels>() {
+            self.0.metrics.observe(labels, response.status().as_u16(), started.elapsed());
+        }
+        drop(label);
+        if let Ok(id) = HeaderValue::from_str(&self.0.metrics.audit_id()) {
+            response.headers_mut().insert(AUDIT_ID.clone(), id);
+        }
+        tracing::debug!(%method, code = response.status().as_u16(), "request served");
+        if head_only { response.map(|_| Body::empty()) } else { response }
+    }
+
+    async fn corridor<B>(&self, request: Request<B>) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let mut negotiated = Negotiated::default();
+        match self.steps(request, &mut negotiated).await {
+            Ok(response) => response,
+            Err(status) => respond::failure(&status, &Negotiated { gzip: false, ..negotiated }),
+        }
+    }
+
+    /// The corridor's steps in order.
+    async fn steps<B>(&self, request: Request<B>, negotiated: &mut Negotiated) -> Result<Response<Body>, Status>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let (parts, body) = request.into_parts();
+        let info = RequestInfo::parse(&parts.method, parts.uri.path(), parts.uri.query())?;
+        let limit = self.time_limit(&info);
+        let labels = crate::metrics::Labels::of(&info);
+        let work = async {
+            let caller = self.caller(&parts).await?;
+            let auth = self.0.authorize(info, caller).await?;
+            if !auth.attributes.is_resource() {
+                return paths::serve(self, auth, &parts).await;
+            }
+            let resource = self.0.resolve(&auth)?;
+            if crate::subresource::is_connection(&auth.attributes.subresource) {
+                let request = Request::from_parts(parts, Body::foreign(body));
+                return crate::subresource::connect(self, &resource, auth, request).await;
+            }
+            *negotiated = negotiate(&parts.headers, &auth.query)?;
+            let payload = self.payload(&parts.headers, &auth, body).await?;
+            self.answer(&resource, auth, payload, negotiated).await
+        };
+        let mut response = match limit {
+            None => work.await?,
+            Some(limit) => tokio::time::timeout(limit, work).await.map_err(|_| deadline_exceeded())??,
+        };
+        response.extensions_mut().insert(labels);
+        Ok(response)
+    }
+
+    async fn answer(
+        &self,
+        resource: &crate::registry::kinds::Resource,
+        auth: Authorized,
+        payload: Payload,
+        negotiated: &Negotiated,
+    ) -> Result<Response<Body>, Status> {
+        // Verbs take the request; what they warn of is read afterwards.
+        let warnings = auth.warnings();
+        let answer = self.0.run(resource, auth, payload).await?;
+        let mut response = respond::respond(answer, resource, negotiated, &self.0.clock)?;
+        add_warnings(response.headers_mut(), &warnings.take());
+        Ok(response)
+    }
+
+    /// How long a request may take; None where the client decides.
+    fn time_limit(&self, info: &RequestInfo) -> Option<std::time::Duration> {
+        if info.attributes.is_resource() && info.long_running() {
+            return None;
+        }
+        let config = &self.0.config;
+        let most = if info.verb.mutates() { config.write_timeout } else { config.request_timeout };
+        let asked = info.query.get("timeout").and_then(parse_duration);
+        Some(asked.map_or(most, |a| a.min(most)))
+    }
+
+    async fn caller(&self, parts: &::http::request::Parts) -> Result<Caller, Status> {
+        let chain = parts.extensions.get::<PeerChain>();
+        let credentials = Credentials {
+            chain: chain.map_or(&[], |c| c.0.as_slice()),
+            bearer: bearer(&parts.headers),
+            path: parts.uri.path(),
+            now: self.0.clock.now().as_second(),
+        };
+        let user = self.0.authenticate(credentials).await?;
+        let user = self.0.impersonate(user, &parts.headers).await?;
+        let agent = parts.headers.get(header::USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        Ok(Caller { user, agent: agent.to_owned(), term: 0 })
+    }
+
+    async fn payload<B>(&self, headers: &HeaderMap, auth: &Authorized, body: B) -> Result<Payload, Status>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        if !auth.verb.mutates() {
+            return Ok(Payload::default());
+        }
+        let max = self.0.config.max_body;
+        let media = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        let media = media.split(';').next().unwrap_or_default().trim().to_owned();
+        let read = Limited::new(body, max).collect().await;
+        let bytes = read.map_err(|e| body_error(e, max))?.to_bytes();
+        Ok(Payload { media, bytes })
+    }
+}
+
+fn body_error(error: BoxError, max: usize) -> Status {
+    if error.is::<http_body_util::LengthLimitError>() {
+        return crate::error::too_large(max);
+    }
+    Status::bad_request(format!("cannot read the body: {error}"))
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    (scheme.eq_ignore_ascii_case("bearer") && !token.trim().is_empty()).then(|| token.trim())
+}
+
+/// `30s`, `500ms`, `2m`, `1h`.
+fn parse_duration(text: &str) -> Option<std::time::Duration> {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().ok()?;
+    let millis = match unit {
+        "ms" => 1,
+        "" | "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return None,
+    };
+    Some(std::time::Duration::from_millis(number.checked_mul(millis)?)).filter(|d| !d.is_zero())
+}
+
+/// All warnings together take at most so many bytes before each is cut.
+const WARNINGS_MAX: usize = 4096;
+/// A cut warning's length.
+const WARNING_CUT: usize = 256;
+
+fn add_warnings(headers: &mut HeaderMap, warnings: &[String]) {
+    let total: usize = warnings.iter().map(String::len).sum();
+    for warning in warnings {
+        let text: String = warning
+            .chars()
+            .filter(|c| !c.is_control())
+            .take(if total > WARNINGS_MAX { WARNING_CUT } else { usize::MAX })
+            .flat_map(|c| if matches!(c, '"' | '\\') { vec!['\\', c] } else { vec![c] })
+            .collect();
+        if let Ok(value) = HeaderValue::from_bytes(format!("299 - \"{text}\"").as_bytes()) {
+            headers.append(header::WARNING, value);
+        }
+    }
+}
+
+/// Plain 404 for a path that nothing serves.
+pub fn page_not_found() -> Response<Body> {
+    respond::text(StatusCode::NOT_FOUND, "404 page not found\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn durations() {
+        let cases = [("30s", Some(30_000)), ("500ms", Some(500)), ("2m", Some(120_000)), ("7", Some(7_000)), ("x", None), ("0s", None)];
+        for (text, want) in cases {
+            assert_eq!(parse_duration(text), want.map(Duration::from_millis), "{text}");
+        }
+    }
+
+    #[test]
+    fn warnings_are_quoted_and_cut() {
+        let mut headers = HeaderMap::new();
+        add_warnings(&mut headers, &["a \"b\"\n".into()]);
+        assert_eq!(headers[header::WARNING], "299 - \"a \\\"b\\\"\"");
+        let mut headers = HeaderMap::new();
+        add_warnings(&mut headers, &["x".repeat(5000)]);
+        assert_eq!(headers[header::WARNING].len(), WARNING_CUT + 8);
+    }
+}

@@ -1,0 +1,93 @@
+//! The only caller of `Store::txn`: proposes one object's new state, guarded by what was read.
+
+use crate::error::of_store;
+use crate::registry::kinds::Resource;
+use crate::server::Inner;
+use bytes::Bytes;
+use kybern_api::codec::Encoded;
+use kybern_api::error::Status;
+use kybern_raftstore::model::{Guard, KeyValue, Op, Txn, TxnOutcome};
+
+/// What must hold for the write to happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expect {
+    /// Nothing is stored under the key.
+    Absent,
+    /// What was read is still there.
+    Revision(u64),
+}
+
+/// What becomes of the object.
+#[derive(Debug)]
+pub enum Change {
+    /// Its new state.
+    Put(Encoded),
+    /// It goes.
+    Delete,
+}
+
+/// One object's change and what must happen with it or not at all.
+#[derive(Debug)]
+pub struct Proposal {
+    /// The object's key.
+    pub key: Bytes,
+    /// The guard.
+    pub expect: Expect,
+    /// The change.
+    pub change: Change,
+    /// Further guards.
+    pub guards: Vec<Guard>,
+    /// Further changes: addresses and ports taken or given back.
+    pub ops: Vec<Op>,
+    /// The writer's leader term, or 0.
+    pub term: u64,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub enum Committed {
+    /// It was carried out: the new entry (or, for a deletion, none) and the revision.
+    Done {
+        /// The object as stored.
+        entry: Option<KeyValue>,
+        /// The transaction's revision.
+        revision: u64,
+    },
+    /// The object is not as expected: what is stored now.
+    Lost(Option<KeyValue>),
+    /// One of the further guards or counters failed: its index among them.
+    Refused(usize),
+}
+
+/// Proposes, and waits until the change is durable and applied here.
+pub async fn commit(server: &Inner, resource: &Resource, proposal: Proposal) -> Result<Committed, Status> {
+    let def = resource.def();
+    let Proposal { key, expect, change, guards: further, ops: more, term } = proposal;
+    let first = match expect {
+        Expect::Absent => Guard::Absent(key.clone()),
+        Expect::Revision(revision) => Guard::Revision(key.clone(), revision),
+    };
+    let own = match change {
+        Change::Delete => Op::Delete(key.clone()),
+        Change::Put(encoded) => {
+            // A sealed value gets its revision when it is opened.
+            let stamp = (!def.sealed).then_some(encoded.stamp);
+            let value = resource.kind.opener.seal(&key, encoded.bytes).map_err(Status::internal)?;
+            Op::Put { key: key.clone(), value, stamp, lease: 0, ttl: def.ttl }
+        }
+    };
+    let mut guards = Vec::with_capacity(1 + further.len());
+    guards.push(first);
+    guards.extend(further);
+    let mut ops = Vec::with_capacity(1 + more.len());
+    ops.push(own);
+    ops.extend(more);
+    let txn = Txn { guards, ops, term };
+    match server.store.txn(txn).await.map_err(of_store)? {
+        TxnOutcome::Applied { revision, changed, .. } => {
+            Ok(Committed::Done { entry: changed.into_iter().next().flatten(), revision })
+        }
+        TxnOutcome::GuardFailed { index: 0, current, .. } => Ok(Committed::Lost(current)),
+        TxnOutcome::GuardFailed { index, .. } => Ok(Committed::Refused(index - 1)),
+    }
+}

@@ -1,0 +1,14 @@
+//! From an admitted object to the store: the rules every kind shares.
+
+pub(crate) mod commit;
+pub(crate) mod engine;
+mod gc;
+pub mod keys;
+pub mod kinds;
+
+pub(crate) mod metadata;
+mod metadata_rules;
+mod names;
+pub mod seal;
+pub(crate) mod service_ips;
+pub(crate) mod tracking;

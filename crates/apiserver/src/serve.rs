@@ -1,0 +1,98 @@
+//! Accepts connections: TLS, HTTP/1.1 and HTTP/2 on one port, limits, and a drain with a deadline.
+
+use crate::doors::grpc::PeerChain;
+use crate::server::ApiServer;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use std::convert::Infallible;
+use std::sync::Arc;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+/// Streams one client may have open on a connection.
+const MAX_STREAMS: u32 = 250;
+/// Bytes of a connection's headers.
+const MAX_HEADERS: u32 = 1 << 20;
+/// Flow-control windows: a list should not wait for the client's updates.
+const WINDOW: u32 = 1 << 20;
+
+impl ApiServer {
+    /// Serves until `shutdown`, then lets open requests end within the drain timeout. `tls` None: plain
+    /// HTTP, for tests on loopback.
+    pub async fn serve(&self, listener: TcpListener, tls: Option<Arc<rustls::ServerConfig>>, shutdown: CancellationToken) {
+        let acceptor = tls.map(TlsAcceptor::from);
+        loop {
+            let stream = tokio::select! {
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, _)) => stream,
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot accept a connection");
+                        // Out of descriptors: connections must end before more can be taken.
+                        tokio::task::yield_now().await;
+                        continue;
+                    }
+                },
+                () = shutdown.cancelled() => break,
+            };
+            let (server, acceptor) = (self.clone(), acceptor.clone());
+            self.0.tasks.spawn(async move { server.connection(stream, acceptor).await });
+        }
+        drop(listener);
+        self.stop().await;
+    }
+
+    async fn connection(&self, stream: TcpStream, acceptor: Option<TlsAcceptor>) {
+        stream.set_nodelay(true).ok();
+        let Some(acceptor) = acceptor else {
+            return self.http(stream, PeerChain::default()).await;
+        };
+        match tokio::time::timeout(self.0.config.handshake_timeout, acceptor.accept(stream)).await {
+            Ok(Ok(tls)) => {
+                let certificates = tls.get_ref().1.peer_certificates().unwrap_or_default();
+                let chain = PeerChain(Arc::new(certificates.iter().map(|c| c.as_ref().to_vec()).collect()));
+                self.http(tls, chain).await;
+            }
+            Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
+            Err(_) => tracing::debug!("TLS handshake took too long"),
+        }
+    }
+
+    async fn http<S>(&self, stream: S, chain: PeerChain)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let server = self.clone();
+        let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
+            let (server, chain) = (server.clone(), chain.clone());
+            async move {
+                request.extensions_mut().insert(chain);
+                Ok::<_, Infallible>(server.handle(request).await)
+            }
+        });
+        let mut builder = auto::Builder::new(TokioExecutor::new());
+        builder.http1().timer(TokioTimer::new()).header_read_timeout(self.0.config.header_timeout).pipeline_flush(true);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(MAX_STREAMS)
+            .max_header_list_size(MAX_HEADERS)
+            .initial_stream_window_size(WINDOW)
+            .initial_connection_window_size(WINDOW)
+            .max_send_buf_size(WINDOW as usize);
+        let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+        tokio::pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = self.0.drain.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(error, "connection ended");
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! `pods/binding`: puts a pod onto a node, once.
+
+use crate::present::Answer;
+use crate::registry::engine::Stored;
+use crate::registry::kinds::Resource;
+use crate::registry::metadata;
+use crate::request::chain::Authorized;
+use crate::request::write_options::WriteOptions;
+use crate::server::Inner;
+use crate::verbs::create::engine;
+use crate::verbs::{Payload, delete};
+use kybern_api::error::{Cause, Status};
+use kybern_api::tree;
+use serde_json::{Value, json};
+
+/// POST of `binding`.
+pub(crate) async fn run(
+    server: &Inner,
+    resource: &Resource,
+    auth: Authorized,
+    payload: Payload,
+) -> Result<Answer, Status> {
+    let binding = super::decode(resource, &auth, &payload)?;
+    let name = auth.name().to_owned();
+    bind(server, resource, &auth, &name, &binding).await
+}
+
+/// Binds the pod `name` as the Binding says.
+pub(crate) async fn bind(
+    server: &Inner,
+    resource: &Resource,
+    auth: &Authorized,
+    name: &str,
+    binding: &Value,
+) -> Result<Answer, Status> {
+    let options = WriteOptions::parse(&auth.query, &auth.agent, "CreateOptions")?;
+    let def = resource.def();
+    let node = checked(name, binding)?;
+    let mut change = |stored: Option<&Stored>| -> Result<Value, Status> {
+        let stored = stored.ok_or_else(|| Status::not_found(&def.group, &def.plural, name))?;
+        if let Some(why) = obstacle(&stored.tree, name) {
+            return Err(Status::conflict(&def.group, "pods/binding", name, &why));
+        }
+        Ok(bound(stored, binding, node, auth.now))
+    };
+    let written = engine(server, auth, resource, &options).update(name, &mut change).await?;
+    let head = &written.object.head;
+    Ok(Answer::Tree(delete::success(&def.group, &def.plural, &head.name, &head.uid), 201))
+}
+
+fn checked<'b>(name: &str, binding: &'b Value) -> Result<&'b str, Status> {
+    let body_name = metadata::text(binding, "name");
+    if !body_name.is_empty() && body_name != name {
+        return Err(Status::bad_request("name in URL does not match name in Binding object"));
+    }
+    let mut causes = Vec::new();
+    let kind = tree::text(binding, "target.kind");
+    if !matches!(kind, "" | "Node") {
+        let message = format!("Unsupported value: \"{kind}\": supported values: \"Node\"");
+        causes.push(Cause { reason: "FieldValueNotSupported".into(), message, field: "target.kind".into() });
+    }
+    let node = tree::text(binding, "target.name");
+    if node.is_empty() {
+        let message = "Required value".into();
+        causes.push(Cause { reason: "FieldValueRequired".into(), message, field: "target.name".into() });
+    }
+    if causes.is_empty() { Ok(node) } else { Err(Status::invalid("", "Binding", name, causes)) }
+}
+
+/// Why the pod cannot be bound.
+fn obstacle(pod: &Value, name: &str) -> Option<String> {
+    let node = tree::text(pod, "spec.nodeName");
+    if metadata::deleting(pod) {
+        Some(format!("pod {name} is being deleted, cannot be assigned to a host"))
+    } else if !node.is_empty() {
+        Some(format!("pod {name} is already assigned to node \"{node}\""))
+    } else if !tree::list(pod, "spec.schedulingGates").is_empty() {
+        Some(format!("pod {name} has non-empty .spec.schedulingGates"))
+    } else {
+        None
+    }
+}
+
+fn bound(stored: &Stored, binding: &Value, node: &str, now: jiff::Timestamp) -> Value {
+    let mut pod = stored.tree.clone();
+    let meta = metadata::of_mut(&mut pod);
+    for key in ["uid", "resourceVersion"] {
+        // Preconditions, checked like those of any update.
+        match binding["metadata"].get(key) {
+            Some(v) => drop(meta.insert(key.into(), v.clone())),
+            None => drop(meta.remove(key)),
+        }
+    }
+    if let Some(more) = binding["metadata"]["annotations"].as_object() {
+        let annotations = meta.entry("annotations").or_insert_with(|| json!({}));
+        more.iter().for_each(|(k, v)| annotations[k] = v.clone());
+    }
+    pod["spec"]["nodeName"] = node.into();
+    set_condition(&mut pod, "PodScheduled", "True", &[], now);
+    pod
+}
+
+/// Sets one of status.conditions; its transition time moves only when its status does.
+pub(crate) fn set_condition(obj: &mut Value, kind: &str, status: &str, more: &[(&str, &str)], now: jiff::Timestamp) {
+    let Some(parent) = tree::object(obj, "status") else { return };
+    tree::set_if_absent(parent, "conditions", Vec::<Value>::new());
+    let Some(list) = parent["conditions"].as_array_mut() else { return };
+    let mut condition = json!({"type": kind, "status": status, "lastTransitionTime": metadata::time(now)});
+    more.iter().for_each(|(k, v)| condition[*k] = (*v).into());
+    match list.iter_mut().find(|c| c["type"] == kind) {
+        Some(old) if old["status"] == status => {
+            condition["lastTransitionTime"] = old["lastTransitionTime"].clone();
+            *old = condition;
+        }
+        Some(old) => *old = condition,
+        None => list.push(condition),
+    }
+}

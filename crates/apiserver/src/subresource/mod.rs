@@ -1,0 +1,91 @@
+//! Parts of objects, and actions on them, that have a path of their own.
+
+pub mod approval;
+pub mod binding;
+pub mod eviction;
+pub mod reviews;
+pub mod scale;
+pub mod status;
+pub mod token;
+
+pub use status::isolate;
+
+use crate::present::{Answer, Body};
+use crate::registry::kinds::Resource;
+use crate::request::chain::Authorized;
+use crate::request::info::Verb;
+use crate::server::{ApiServer, Inner};
+use crate::verbs::{Payload, get, not_allowed, patch, update};
+use kybern_api::codec::{self, Decoded, Expected};
+use kybern_api::error::Status;
+use serde_json::Value;
+
+/// Is the subresource a connection into a pod, service or node rather than an object?
+pub(crate) fn is_connection(subresource: &str) -> bool {
+    matches!(subresource, "log" | "exec" | "attach" | "portforward" | "proxy")
+}
+
+/// Serves a connection.
+pub(crate) async fn connect(
+    _server: &ApiServer,
+    resource: &Resource,
+    auth: Authorized,
+    _request: http::Request<Body>,
+) -> Result<http::Response<Body>, Status> {
+    Err(not_allowed(&resource.def().group, &resource.def().plural, auth.verb))
+}
+
+/// Carries out a request on a subresource, or on a kind that can only be created (reviews, bindings).
+pub(crate) async fn run(
+    server: &Inner,
+    resource: &Resource,
+    auth: Authorized,
+    payload: Payload,
+) -> Result<Answer, Status> {
+    match auth.attributes.subresource.as_str() {
+        "" => reviews::run(server, resource, auth, payload).await,
+        "scale" => scale::run(server, resource, auth, payload).await,
+        "binding" => binding::run(server, resource, auth, payload).await,
+        "eviction" => eviction::run(server, resource, auth, payload).await,
+        "token" => token::run(server, resource, auth, payload).await,
+        "approval" => approval::run(server, resource, auth, payload).await,
+        _ => object_part(server, resource, auth, payload).await,
+    }
+}
+
+/// A subresource whose body is the object itself: status, finalize, resize, ...
+pub(crate) async fn object_part(
+    server: &Inner,
+    resource: &Resource,
+    auth: Authorized,
+    payload: Payload,
+) -> Result<Answer, Status> {
+    match auth.verb {
+        Verb::Get => get::run(server, resource, auth).await,
+        Verb::Update => update::run(server, resource, auth, payload).await,
+        Verb::Patch => patch::run(server, resource, auth, payload).await,
+        verb => Err(not_allowed(&resource.def().group, &resource.def().plural, verb)),
+    }
+}
+
+/// Reads a body that is not of the resource's own kind, as the subresource's row describes it.
+pub(crate) fn decode(resource: &Resource, auth: &Authorized, payload: &Payload) -> Result<Value, Status> {
+    let def = resource.def();
+    let sub = def.subresource(&auth.attributes.subresource).ok_or_else(crate::verbs::no_such_path)?;
+    let api_version = if sub.group.is_empty() { sub.version.to_string() } else { format!("{}/{}", sub.group, sub.version) };
+    let definition = definition_of(&sub.group, &sub.version, &sub.kind);
+    let expected = Expected { definition: &definition, api_version: Some(&api_version), kind: &sub.kind };
+    let Decoded { tree, warnings } =
+        codec::decode_definition(payload.body_type()?, &payload.bytes, expected, Default::default())?;
+    auth.warn(warnings);
+    Ok(tree)
+}
+
+/// The OpenAPI name of a kind's definition.
+pub(crate) fn definition_of(group: &str, version: &str, kind: &str) -> String {
+    let group = match group.split('.').next().unwrap_or_default() {
+        "" => "core",
+        first => first,
+    };
+    format!("io.k8s.api.{group}.{version}.{kind}")
+}

@@ -1,0 +1,142 @@
+//! Kinds that can only be created: questions that are answered and forgotten, and bindings.
+
+use crate::present::Answer;
+use crate::registry::kinds::Resource;
+use crate::registry::metadata;
+use crate::request::chain::Authorized;
+use crate::server::Inner;
+use crate::subresource::binding;
+use crate::verbs::{Payload, create, no_such_path};
+use kybern_api::attributes::{Attributes, UserInfo};
+use kybern_api::codec;
+use kybern_api::error::Status;
+use kybern_api::tree;
+use kybern_authn::{Credentials, Outcome};
+use kybern_rbac::Decision;
+use serde_json::{Value, json};
+
+/// What answers a review: status from spec.
+type Answerer = fn(&Inner, &Authorized, &Value) -> Result<Value, Status>;
+
+/// One line per kind; a kind that is not here and can only be created has no behaviour to call on.
+const ANSWERERS: [(&str, &str, Answerer); 6] = [
+    ("authentication.k8s.io", "selfsubjectreviews", self_subject),
+    ("authentication.k8s.io", "tokenreviews", token),
+    ("authorization.k8s.io", "selfsubjectaccessreviews", self_access),
+    ("authorization.k8s.io", "selfsubjectrulesreviews", self_rules),
+    ("authorization.k8s.io", "subjectaccessreviews", access),
+    ("authorization.k8s.io", "localsubjectaccessreviews", local_access),
+];
+
+/// POST of such a kind.
+pub(crate) async fn run(
+    server: &Inner,
+    resource: &Resource,
+    auth: Authorized,
+    payload: Payload,
+) -> Result<Answer, Status> {
+    let options = Default::default();
+    let mut obj = create::decode(resource, &auth, &payload, &options)?;
+    let def = resource.def();
+    let answerer = ANSWERERS.iter().find(|(group, plural, _)| *group == def.group && *plural == def.plural);
+    let Some((_, _, answer)) = answerer else { return bind(server, &auth, &obj).await };
+    server.barrier().await?;
+    obj["status"] = answer(server, &auth, &obj)?;
+    tree::set_if_absent(&mut obj, "metadata", json!({}));
+    obj["metadata"]["creationTimestamp"] = metadata::time(auth.now).into();
+    Ok(Answer::Tree(codec::served_tree(def, resource.served(), obj), 201))
+}
+
+/// A Binding posted to its collection names its pod in the body.
+async fn bind(server: &Inner, auth: &Authorized, obj: &Value) -> Result<Answer, Status> {
+    let pods = server.kinds.find("", "v1", "pods").ok_or_else(no_such_path)?;
+    let name = metadata::text(obj, "name").to_owned();
+    binding::bind(server, &pods, auth, &name, obj).await
+}
+
+fn self_subject(_: &Inner, auth: &Authorized, _: &Value) -> Result<Value, Status> {
+    Ok(json!({"userInfo": auth.attributes.user}))
+}
+
+fn token(server: &Inner, auth: &Authorized, obj: &Value) -> Result<Value, Status> {
+    let bearer = tree::text(obj, "spec.token");
+    if bearer.is_empty() {
+        return Err(Status::bad_request("token is required for TokenReview in authentication"));
+    }
+    let credentials = Credentials { bearer: Some(bearer), now: auth.now.as_second(), ..Credentials::default() };
+    Ok(match server.authenticator.authenticate(&credentials, server.kinds.as_ref()) {
+        Outcome::Known(user) => json!({"authenticated": true, "user": user, "audiences": tree::list(obj, "spec.audiences")}),
+        Outcome::NoOpinion => json!({"authenticated": false}),
+        Outcome::Rejected(_) => json!({"authenticated": false, "error": "the token is not valid"}),
+    })
+}
+
+fn self_access(server: &Inner, auth: &Authorized, obj: &Value) -> Result<Value, Status> {
+    judge(server, auth.attributes.user.clone(), obj)
+}
+
+fn access(server: &Inner, _: &Authorized, obj: &Value) -> Result<Value, Status> {
+    judge(server, subject(obj)?, obj)
+}
+
+fn local_access(server: &Inner, auth: &Authorized, obj: &Value) -> Result<Value, Status> {
+    let namespace = tree::text(obj, "spec.resourceAttributes.namespace");
+    if namespace != auth.namespace() {
+        let text = "spec.resourceAttributes.namespace must match the namespace of the request";
+        return Err(Status::bad_request(text));
+    }
+    judge(server, subject(obj)?, obj)
+}
+
+fn self_rules(server: &Inner, auth: &Authorized, obj: &Value) -> Result<Value, Status> {
+    let namespace = tree::text(obj, "spec.namespace");
+    if namespace.is_empty() {
+        return Err(Status::bad_request("no namespace on request"));
+    }
+    Ok(server.authorizer.rules_for(&auth.attributes.user, namespace, server.kinds.as_ref()))
+}
+
+/// The user of a SubjectAccessReview; its spec says `user` where a UserInfo says `username`.
+fn subject(obj: &Value) -> Result<UserInfo, Status> {
+    let spec = obj.get("spec").cloned().unwrap_or_default();
+    let texts = |v: &Value| v.as_array().into_iter().flatten().filter_map(|g| g.as_str().map(str::to_owned)).collect();
+    let user = UserInfo {
+        name: tree::text(&spec, "user").to_owned(),
+        uid: tree::text(&spec, "uid").to_owned(),
+        groups: texts(&spec["groups"]),
+        extra: tree::entries(&spec, "extra").map(|(k, v)| (k.clone(), texts(v))).collect(),
+    };
+    if user.name.is_empty() && user.groups.is_empty() {
+        return Err(Status::bad_request("spec.user: Invalid value: \"\": at least one of user or group must be specified"));
+    }
+    Ok(user)
+}
+
+fn judge(server: &Inner, user: UserInfo, obj: &Value) -> Result<Value, Status> {
+    let attributes = asked(user, &obj["spec"])?;
+    Ok(match server.authorizer.authorize(&attributes, server.kinds.as_ref()) {
+        Decision::Allow(reason) => json!({"allowed": true, "reason": reason}),
+        Decision::Deny(reason) => json!({"allowed": false, "denied": true, "reason": reason}),
+        Decision::NoOpinion(reason) => json!({"allowed": false, "reason": reason}),
+    })
+}
+
+fn asked(user: UserInfo, spec: &Value) -> Result<Attributes, Status> {
+    let (resource, path) = (spec.get("resourceAttributes"), spec.get("nonResourceAttributes"));
+    let text = |v: &Value, key: &str| v[key].as_str().unwrap_or_default().to_owned();
+    match (resource.filter(|v| v.is_object()), path.filter(|v| v.is_object())) {
+        (Some(r), None) => Ok(Attributes {
+            user,
+            verb: text(r, "verb"),
+            group: text(r, "group"),
+            version: text(r, "version"),
+            resource: text(r, "resource"),
+            subresource: text(r, "subresource"),
+            namespace: text(r, "namespace"),
+            name: text(r, "name"),
+            ..Attributes::default()
+        }),
+        (None, Some(p)) => Ok(Attributes { user, verb: text(p, "verb"), path: text(p, "path"), ..Attributes::default() }),
+        _ => Err(Status::bad_request("exactly one of nonResourceAttributes or resourceAttributes must be specified")),
+    }
+}

@@ -1,0 +1,63 @@
+//! DELETE of an item.
+
+use crate::present::Answer;
+use crate::registry::engine::{Engine, Outcome, Written};
+use crate::registry::kinds::Resource;
+use crate::request::chain::Authorized;
+use crate::request::write_options::{DeleteOptions, WriteOptions};
+use crate::server::Inner;
+use crate::verbs::Payload;
+use kybern_api::codec::BodyType;
+use kybern_api::error::Status;
+use serde_json::{Value, json};
+
+/// Deletes the object, or begins to.
+pub async fn run(server: &Inner, resource: &Resource, auth: Authorized, payload: Payload) -> Result<Answer, Status> {
+    let options = DeleteOptions::parse(&auth.query, body(&payload)?)?;
+    let write = WriteOptions { dry_run: options.dry_run, ..WriteOptions::default() };
+    let written = engine(server, &auth, resource, &write, &options).delete(auth.name(), &options).await?;
+    Ok(answer(resource, written))
+}
+
+/// The options in the body, if there is one.
+pub(crate) fn body(payload: &Payload) -> Result<Option<Value>, Status> {
+    if payload.bytes.is_empty() {
+        return Ok(None);
+    }
+    let tree = match payload.body_type()? {
+        BodyType::Json => serde_json::from_slice(&payload.bytes).map_err(|e| e.to_string()),
+        BodyType::Yaml => serde_saphyr::from_slice(&payload.bytes).map_err(|e| e.to_string()),
+    };
+    tree.map(Some).map_err(|e| Status::bad_request(format!("cannot read DeleteOptions: {e}")))
+}
+
+pub(crate) fn engine<'a>(
+    server: &'a Inner,
+    auth: &'a Authorized,
+    resource: &'a Resource,
+    write: &'a WriteOptions,
+    options: &'a DeleteOptions,
+) -> Engine<'a> {
+    Engine { server, auth, resource, subresource: "", namespace: auth.namespace(), options: write, raw_options: &options.raw }
+}
+
+/// Most kinds answer with a Status when the object is gone, and with the object while it lingers.
+fn answer(resource: &Resource, written: Written) -> Answer {
+    let def = resource.def();
+    if written.outcome != Outcome::Deleted || def.strategy.answers_deletion_with_object() {
+        return Answer::Object(written.object, false);
+    }
+    let head = &written.object.head;
+    Answer::Tree(success(&def.group, &def.plural, &head.name, &head.uid), 200)
+}
+
+/// A Status that says all went well.
+pub(crate) fn success(group: &str, plural: &str, name: &str, uid: &str) -> Value {
+    let mut details = json!({"name": name, "kind": plural});
+    for (key, value) in [("group", group), ("uid", uid)] {
+        if !value.is_empty() {
+            details[key] = value.into();
+        }
+    }
+    json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details})
+}
