@@ -98,7 +98,9 @@ static RULES: LazyLock<Vec<Rule>> = LazyLock::new(node_rules);
 impl NodeAuthorizer {
     /// The decision for one request; nobody but a node gets an opinion.
     pub fn authorize(&self, request: &Attributes, objects: &dyn Lister) -> Decision {
-        let Some(node) = request.user.node_name() else { return Decision::NoOpinion(String::new()) };
+        let Some(node) = request.user.node_name().filter(|node| !node.is_empty()) else {
+            return Decision::NoOpinion(String::new());
+        };
         if !RULES.iter().any(|rule| rule.covers(request)) {
             return Decision::NoOpinion(String::new());
         }

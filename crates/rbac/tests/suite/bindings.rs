@@ -1,0 +1,139 @@
+//! Roles and bindings as the index answers for them.
+
+use crate::world::{LISTS, RBAC, World, ask, binding, role, user};
+use kybern_rbac::{Authorizer, Decision, Standard};
+use serde_json::json;
+
+fn allowed(standard: &Standard, world: &World, who: &str, what: &str) -> bool {
+    matches!(standard.authorize(&ask(&user(who), what), world), Decision::Allow(_))
+}
+
+fn three_ways() -> World {
+    let world = World::default();
+    world.apply(&role("", "reader", "get list|core|pods"));
+    world.apply(&role("blue", "reader", "get list|core|secrets"));
+    world.apply(&binding("", "all", "ClusterRole/reader", "User:ann"));
+    world.apply(&binding("blue", "some", "ClusterRole/reader", "Group:team"));
+    world.apply(&binding("blue", "own", "Role/reader", "ServiceAccount:tools:bot"));
+    world
+}
+
+#[test]
+fn the_three_ways_of_binding() {
+    let (standard, world) = (Standard::new(), three_ways());
+    let bot = "system:serviceaccount:tools:bot";
+    for (who, what, expected) in [
+        // ClusterRole by ClusterRoleBinding: everywhere
+        ("ann", "list blue - pods", true),
+        ("ann", "list - - pods", true),
+        ("ann", "list blue - secrets", false),
+        // ClusterRole by RoleBinding: there
+        ("bob,team", "list blue - pods", true),
+        ("bob,team", "list red - pods", false),
+        ("bob,team", "list - - pods", false),
+        ("team", "list blue - pods", false),
+        // Role by RoleBinding: there
+        (bot, "get blue - secrets x", true),
+        (bot, "get red - secrets x", false),
+        (bot, "get blue - pods x", false),
+        ("bot", "get blue - secrets x", false),
+        ("eve,system:masters", "frobnicate - any things", true),
+        ("eve,system:masters", "get /metrics", true),
+        ("system:masters", "get - - pods", false),
+        ("eve", "get /metrics", false),
+        ("", "get blue - pods", false),
+    ] {
+        assert_eq!(allowed(&standard, &world, who, what), expected, "{who}: {what}");
+    }
+}
+
+#[test]
+fn an_answer_reflects_every_change_at_once_and_rebuilds_only_then() {
+    let (standard, world) = (Standard::new(), three_ways());
+    let may = |what: &str| allowed(&standard, &world, "ann", what);
+    assert!(may("list blue - pods"));
+    LISTS.set(0);
+    assert!(may("get - - pods x") && !may("watch - - pods"));
+    assert_eq!(LISTS.get(), 0, "answered from the index");
+    world.apply(&role("", "reader", "watch|core|pods"));
+    assert!(may("watch - - pods") && !may("list - - pods"));
+    assert_eq!(LISTS.get(), 4, "one rebuild");
+    world.remove(RBAC, "clusterroles", "", "reader");
+    assert!(!may("watch - - pods"));
+    world.apply(&role("", "reader", "watch|core|pods"));
+    assert!(may("watch - - pods"), "a binding waits for its role");
+    world.remove(RBAC, "clusterrolebindings", "", "all");
+    assert!(!may("watch - - pods"));
+}
+
+#[test]
+fn malformed_objects_grant_nothing_and_break_nothing() {
+    let (standard, world) = (Standard::new(), three_ways());
+    world.put(RBAC, "clusterroles", "", "odd", json!({ "rules": [{ "verbs": 7 }] }));
+    world.put(
+        RBAC,
+        "clusterrolebindings",
+        "",
+        "odd",
+        json!({ "roleRef": "x", "subjects": [{ "kind": "User", "name": "eve" }] }),
+    );
+    world.apply(&binding("", "stray", "Role/reader", "User:eve"));
+    world.put(
+        RBAC,
+        "clusterrolebindings",
+        "",
+        "nobody",
+        json!({ "roleRef": { "kind": "ClusterRole", "name": "reader" } }),
+    );
+    assert!(allowed(&standard, &world, "ann", "list blue - pods"));
+    assert!(!allowed(&standard, &world, "eve", "list blue - pods"));
+}
+
+#[test]
+fn denials_and_reasons_read_like_kubernetes() {
+    let (standard, world) = (Standard::new(), three_ways());
+    let decide = |who: &str, what: &str| standard.authorize(&ask(&user(who), what), &world);
+    let no = |text: &str| Decision::NoOpinion(text.to_owned());
+    assert_eq!(
+        decide("x", "list default - pods"),
+        no("User \"x\" cannot list resource \"pods\" in API group \"\" in the namespace \"default\"")
+    );
+    assert_eq!(
+        decide("x", "get - apps deployments/scale web"),
+        no("User \"x\" cannot get resource \"deployments/scale\" in API group \"apps\" at the cluster scope")
+    );
+    assert_eq!(decide("x", "get /metrics"), no("User \"x\" cannot get path \"/metrics\""));
+    assert_eq!(
+        decide("bob,team", "list blue - pods"),
+        Decision::Allow("RBAC: allowed by RoleBinding \"some/blue\" of ClusterRole \"reader\"".into())
+    );
+}
+
+#[test]
+fn rules_review_lists_what_is_held_there() {
+    let (standard, world) = (Standard::new(), three_ways());
+    let rules = |who: &str, ns: &str| standard.rules_for(&user(who), ns, &world);
+    assert_eq!(
+        rules("bob,team", "blue"),
+        json!({
+            "resourceRules": [{ "verbs": ["get", "list"], "apiGroups": [""], "resources": ["pods"], "resourceNames": [] }],
+            "nonResourceRules": [], "incomplete": false,
+        })
+    );
+    assert_eq!(rules("bob,team", "red")["resourceRules"], json!([]));
+    assert_eq!(rules("eve,system:masters", "red")["nonResourceRules"][0]["nonResourceURLs"], json!(["*"]));
+    assert_eq!(rules("system:node:n,system:nodes", "red")["incomplete"], json!(true));
+}
+
+#[test]
+fn ten_thousand_bindings_are_found_by_subject() {
+    let world = World::default();
+    world.apply(&role("", "reader", "get|core|pods"));
+    for index in 0..10_000 {
+        let namespace = format!("ns{}", index % 100);
+        world.apply(&binding(&namespace, &format!("b{index}"), "ClusterRole/reader", &format!("User:u{index}")));
+    }
+    let standard = Standard::new();
+    assert!(allowed(&standard, &world, "u4242", "get ns42 - pods"));
+    assert!(!allowed(&standard, &world, "u4242", "get ns43 - pods"));
+}

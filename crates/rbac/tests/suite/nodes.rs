@@ -1,0 +1,190 @@
+//! What a node's certificate opens: its own, and nothing of another's.
+
+use crate::world::{World, ask, user};
+use kybern_rbac::{Authorizer, Decision, Standard};
+use serde_json::{Value, json};
+
+fn pod(name: &str, node: &str, spec: Value) -> Value {
+    let mut spec = spec;
+    spec["nodeName"] = node.into();
+    json!({ "metadata": { "name": name, "namespace": "ns", "uid": format!("{name}-uid") }, "spec": spec })
+}
+
+/// Two nodes; n1's pod references everything that can be referenced, each under a name of its own.
+fn world() -> World {
+    let world = World::default();
+    let spec = json!({
+        "serviceAccountName": "web",
+        "imagePullSecrets": [{ "name": "s-pull" }],
+        "volumes": [
+            { "name": "a", "secret": { "secretName": "s-volume" } },
+            { "name": "b", "configMap": { "name": "c-volume" } },
+            { "name": "c", "projected": { "sources": [
+                { "secret": { "name": "s-projected" } }, { "configMap": { "name": "c-projected" } },
+                { "serviceAccountToken": { "path": "token" } }, { "downwardAPI": {} },
+            ] } },
+            { "name": "d", "persistentVolumeClaim": { "claimName": "claim" } },
+            { "name": "e", "ephemeral": {} },
+            { "name": "f", "csi": { "nodePublishSecretRef": { "name": "s-csi" } } },
+            { "name": "g", "emptyDir": {} },
+        ],
+        "initContainers": [{ "name": "i", "env": [{ "name": "X", "valueFrom": { "secretKeyRef": { "name": "s-env", "key": "k" } } }] }],
+        "containers": [{ "name": "c", "envFrom": [
+            { "secretRef": { "name": "s-from" } }, { "configMapRef": { "name": "c-from" } },
+        ], "env": [{ "name": "Y", "value": "s-plain" },
+                   { "name": "Z", "valueFrom": { "configMapKeyRef": { "name": "c-env", "key": "k" } } }] }],
+        "ephemeralContainers": [{ "name": "d", "envFrom": [{ "secretRef": { "name": "s-debug" } }] }],
+        "nodeSelector": { "secretName": "s-selector" },
+    });
+    world.put("", "pods", "ns", "one", pod("one", "n1", spec));
+    world.put(
+        "",
+        "pods",
+        "ns",
+        "two",
+        pod("two", "n2", json!({ "imagePullSecrets": [{ "name": "s-two" }], "serviceAccountName": "other" })),
+    );
+    world.put("", "pods", "ns", "loose", pod("loose", "", json!({ "imagePullSecrets": [{ "name": "s-loose" }] })));
+    let mut mirror = pod("mirror", "n1", json!({ "imagePullSecrets": [{ "name": "s-mirror" }] }));
+    mirror["metadata"]["annotations"] = json!({ "kubernetes.io/config.mirror": "hash" });
+    world.put("", "pods", "ns", "mirror", mirror);
+    let volume = |claim: &str| json!({ "spec": { "claimRef": { "namespace": "ns", "name": claim } } });
+    world.put("", "persistentvolumes", "", "pv", volume("claim"));
+    world.put("", "persistentvolumes", "", "pv-two", volume("claim-two"));
+    world.put("storage.k8s.io", "volumeattachments", "", "att", json!({ "spec": { "nodeName": "n1" } }));
+    world.put("storage.k8s.io", "volumeattachments", "", "att-two", json!({ "spec": { "nodeName": "n2" } }));
+    world
+}
+
+/// What n1 asks, and whether it may.
+const MATRIX: &[(&str, bool)] = &[
+    ("get ns - secrets s-pull", true),
+    ("get ns - secrets s-volume", true),
+    ("get ns - secrets s-projected", true),
+    ("get ns - secrets s-csi", true),
+    ("get ns - secrets s-env", true),
+    ("get ns - secrets s-from", true),
+    ("get ns - secrets s-debug", true),
+    ("list ns - secrets ?metadata.name=s-pull", true),
+    ("watch ns - secrets ?metadata.name=s-pull", true),
+    ("get ns - secrets s-plain", false),
+    ("get ns - secrets s-selector", false),
+    ("get ns - secrets s-two", false),
+    ("get ns - secrets s-loose", false),
+    ("get ns - secrets s-mirror", false),
+    ("get other - secrets s-pull", false),
+    ("list ns - secrets", false),
+    ("list - - secrets", false),
+    ("list ns - secrets ?metadata.name=s-two", false),
+    ("list ns - secrets ?type=Opaque", false),
+    ("update ns - secrets s-pull", false),
+    ("delete ns - secrets s-pull", false),
+    ("create ns - secrets", false),
+    ("get ns - configmaps c-volume", true),
+    ("get ns - configmaps c-projected", true),
+    ("get ns - configmaps c-from", true),
+    ("get ns - configmaps c-env", true),
+    ("get ns - configmaps s-pull", false),
+    ("get ns - configmaps other", false),
+    ("list ns - configmaps", false),
+    ("get ns - persistentvolumeclaims claim", true),
+    ("get ns - persistentvolumeclaims one-e", true),
+    ("get ns - persistentvolumeclaims one-x", false),
+    ("get - - persistentvolumes pv", true),
+    ("get - - persistentvolumes pv-two", false),
+    ("get - storage.k8s.io volumeattachments att", true),
+    ("get - storage.k8s.io volumeattachments att-two", false),
+    ("create ns - serviceaccounts/token web", true),
+    ("create ns - serviceaccounts/token other", false),
+    ("create ns - serviceaccounts/token default", false),
+    ("get ns - serviceaccounts web", true),
+    ("get ns - serviceaccounts other", false),
+    ("get ns - pods one", true),
+    ("get ns - pods two", false),
+    ("get ns - pods loose", false),
+    ("list - - pods ?spec.nodeName=n1", true),
+    ("watch - - pods ?spec.nodeName=n1,status.phase!=Failed", true),
+    ("list - - pods ?spec.nodeName=n2", false),
+    ("list - - pods ?spec.nodeName!=n1", false),
+    ("list - - pods", false),
+    ("list ns - pods", false),
+    ("create ns - pods", true),
+    ("delete ns - pods one", true),
+    ("delete ns - pods two", false),
+    ("update ns - pods one", false),
+    ("patch ns - pods/status one", true),
+    ("patch ns - pods/status two", false),
+    ("create ns - pods/eviction one", true),
+    ("create ns - pods/eviction two", false),
+    ("create ns - pods/binding one", false),
+    ("create ns - pods/exec one", false),
+    ("get - - nodes n1", true),
+    ("get - - nodes n2", true),
+    ("list - - nodes", true),
+    ("create - - nodes", true),
+    ("create - - nodes n1", true),
+    ("update - - nodes n1", true),
+    ("update - - nodes n2", false),
+    ("patch - - nodes/status n1", true),
+    ("patch - - nodes/status n2", false),
+    ("delete - - nodes n1", false),
+    ("create - - nodes/proxy n1", false),
+    ("create kube-node-lease coordination.k8s.io leases", true),
+    ("update kube-node-lease coordination.k8s.io leases n1", true),
+    ("update kube-node-lease coordination.k8s.io leases n2", false),
+    ("update kube-system coordination.k8s.io leases n1", false),
+    ("list kube-node-lease coordination.k8s.io leases", false),
+    ("create - storage.k8s.io csinodes", true),
+    ("update - storage.k8s.io csinodes n1", true),
+    ("update - storage.k8s.io csinodes n2", false),
+    ("list - - services", true),
+    ("watch - discovery.k8s.io endpointslices", true),
+    ("update ns discovery.k8s.io endpointslices x", false),
+    ("create ns - events", true),
+    ("create - certificates.k8s.io certificatesigningrequests", true),
+    ("update - certificates.k8s.io certificatesigningrequests/approval x", false),
+    ("create - authorization.k8s.io subjectaccessreviews", true),
+    ("get - rbac.authorization.k8s.io clusterroles admin", false),
+    ("impersonate - - users admin", false),
+    ("get /metrics", false),
+];
+
+#[test]
+fn a_node_reaches_its_own_and_no_more() {
+    let (standard, world, node) = (Standard::new(), world(), user("system:node:n1,system:nodes"));
+    for round in ["cold", "warm"] {
+        for (what, expected) in MATRIX {
+            let decision = standard.authorize(&ask(&node, what), &world);
+            assert_eq!(matches!(decision, Decision::Allow(_)), *expected, "{round}: {what}: {decision:?}");
+        }
+    }
+}
+
+#[test]
+fn only_the_group_makes_a_node() {
+    let (standard, world) = (Standard::new(), world());
+    for who in ["system:node:n1", "n1,system:nodes", "system:nodes:n1,system:nodes", "system:node:,system:nodes"] {
+        let decision = standard.authorize(&ask(&user(who), "get ns - secrets s-pull"), &world);
+        assert!(!matches!(decision, Decision::Allow(_)), "{who}");
+    }
+}
+
+#[test]
+fn a_secret_closes_with_the_last_pod_that_references_it() {
+    let (standard, world, node) = (Standard::new(), world(), user("system:node:n1,system:nodes"));
+    let open = || matches!(standard.authorize(&ask(&node, "get ns - secrets s-pull"), &world), Decision::Allow(_));
+    assert!(open());
+    let again = || pod("again", "n1", json!({ "imagePullSecrets": [{ "name": "s-pull" }] }));
+    world.put("", "pods", "ns", "again", again());
+    world.remove("", "pods", "ns", "one");
+    assert!(open(), "another pod references it");
+    world.remove("", "pods", "ns", "again");
+    assert!(!open());
+    // a pod of the same name that came back on another node is no witness
+    world.put("", "pods", "ns", "again", again());
+    assert!(open());
+    let mut moved = pod("again", "n2", json!({ "imagePullSecrets": [{ "name": "s-pull" }] }));
+    moved["metadata"]["uid"] = "new".into();
+    world.put("", "pods", "ns", "again", moved);
+    assert!(!open());
+}
