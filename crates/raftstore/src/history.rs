@@ -56,6 +56,13 @@ impl History {
         Self { retention, window: VecDeque::new(), bytes: 0, current, states: BTreeMap::new() }
     }
 
+    /// History that begins with commits which ended in a state.
+    pub(crate) fn with_commits(current: Arc<State>, commits: &[Commit], retention: Retention) -> Self {
+        let mut history = Self::new(current.clone(), retention);
+        history.push(current, commits);
+        history
+    }
+
     /// Appends the commits that led from the current state to `state`.
     pub(crate) fn push(&mut self, state: Arc<State>, commits: &[Commit]) {
         let at = Instant::now();

@@ -45,11 +45,12 @@ struct Inner {
 }
 
 impl Hub {
-    /// A hub whose history begins at a state.
-    pub(crate) fn new(state: Arc<State>, retention: Retention) -> Arc<Self> {
+    /// A hub whose history begins with commits which ended in a state.
+    pub(crate) fn new(state: Arc<State>, commits: &[Commit], retention: Retention) -> Arc<Self> {
         let published = AtomicU64::new(state.revision);
         let nudged = AtomicU64::new(state.revision);
-        let inner = Inner { history: History::new(state, retention), watchers: BTreeMap::new(), stopped: false };
+        let history = History::with_commits(state, commits, retention);
+        let inner = Inner { history, watchers: BTreeMap::new(), stopped: false };
         Arc::new(Self { inner: Mutex::new(inner), published, nudged, armed: AtomicBool::new(false) })
     }
 

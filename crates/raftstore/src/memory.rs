@@ -37,7 +37,7 @@ impl MemoryStore {
     /// An empty store with a replay window of its own size.
     pub fn with_retention(retention: Retention) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
-            replica: Replica::new(State::default(), retention),
+            replica: Replica::new(State::default(), &[], retention),
             leadership: watch::Sender::new(ALONE),
             writer: Mutex::new(State::default()),
             expiring: std::sync::Once::new(),

@@ -24,13 +24,13 @@ pub(crate) struct Replica {
 }
 
 impl Replica {
-    /// A replica that begins at a state.
-    pub(crate) fn new(state: State, retention: Retention) -> Self {
+    /// A replica that begins with a state and the last commits that led to it.
+    pub(crate) fn new(state: State, commits: &[Commit], retention: Retention) -> Self {
         let deadlines = Deadlines::default();
         deadlines.add_all(state.map.values().map(|kv| &**kv));
         let revision = watch::Sender::new(state.revision);
         let state = Arc::new(state);
-        let hub = Hub::new(state.clone(), retention);
+        let hub = Hub::new(state.clone(), commits, retention);
         Self { view: ArcSwap::new(state), hub, revision, deadlines: Arc::new(deadlines) }
     }
 

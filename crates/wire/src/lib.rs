@@ -63,3 +63,8 @@ pub mod containerd {
         }
     }
 }
+
+/// Between the members of the store (`proto/raft.proto`).
+pub mod raft {
+    tonic::include_proto!("kybern.raft.v1");
+}

@@ -1,6 +1,11 @@
-//! The replicated state machine: pure, the same on every member.
+//! The replicated state machine.
 //!
-//! [`state`] holds the persistent map, [`apply`] turns transactions into its next version.
+//! [`state`] holds the persistent map and [`apply`] turns transactions into its next version: both pure,
+//! the same on every member. [`applier`] is the shell around them that openraft drives, [`load`] reads
+//! their rows back, [`snapshot`] moves a state between members.
 
+pub(crate) mod applier;
 pub(crate) mod apply;
+pub(crate) mod load;
+pub(crate) mod snapshot;
 pub(crate) mod state;
