@@ -7,6 +7,7 @@ pub mod cni;
 pub mod config;
 pub mod dns;
 pub mod error;
+pub mod feed;
 pub mod images;
 pub mod net;
 pub mod network;

@@ -1,0 +1,230 @@
+//! The node's way to the API: one server carries all watches and writes; when it is lost, the next one
+//! takes over where it stopped.
+//!
+//! [`Feed`] is a [`Transport`] over the node protocol. Whoever runs the agent spawns [`Feed::run`].
+
+mod connect;
+mod servers;
+mod session;
+mod subscriptions;
+#[cfg(test)]
+mod tests;
+
+pub use connect::{Connect, tls_connect};
+
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use kybern_api::error::{Reason, Status};
+use kybern_api::object::Object;
+use kybern_client::http::{collection, object_path, push_query};
+use kybern_client::transport::{List, Resource, Selection, Target, Transport, WatchEvent, Write};
+use kybern_client::wire;
+use kybern_wire::node::node_client::NodeClient;
+use kybern_wire::node::{CallRequest, CallResponse, Subscribe};
+use servers::Servers;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use subscriptions::Subscriptions;
+use tokio::sync::watch;
+use tonic::metadata::MetadataValue;
+use tonic::transport::Channel;
+
+/// Limit of one call, the wait for a connected server included.
+const CALL_DEADLINE: Duration = Duration::from_secs(30);
+/// A read that a lost server did not answer is asked again so often.
+const READ_ATTEMPTS: u32 = 4;
+/// Objects per page of a list.
+const PAGE: &str = "500";
+/// Largest answer of a call: a page of objects.
+const MAX_MESSAGE: usize = 64 << 20;
+
+/// How to reach the servers, and as whom.
+#[derive(Clone)]
+pub struct FeedConfig {
+    /// API addresses (`host:port`) to begin with, besides those known from earlier runs.
+    pub servers: Vec<String>,
+    /// Where the known servers are kept.
+    pub known: PathBuf,
+    /// Makes connections: decides on TLS and the client certificate.
+    pub connect: Connect,
+    /// A bootstrap token, while there is no certificate.
+    pub bearer: Option<String>,
+}
+
+/// A handle to the feed; clones share one connection.
+#[derive(Clone)]
+pub struct Feed {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    connect: Connect,
+    bearer: Option<MetadataValue<tonic::metadata::Ascii>>,
+    servers: Servers,
+    subscriptions: Subscriptions,
+    /// The server that carries the feed now.
+    current: watch::Sender<Option<Channel>>,
+}
+
+impl std::fmt::Debug for Feed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Feed").field("servers", &self.shared.servers).finish_non_exhaustive()
+    }
+}
+
+impl Feed {
+    /// A feed that connects once [`Feed::run`] runs.
+    ///
+    /// # Errors
+    /// When the bearer token cannot be sent in a header.
+    pub fn new(config: FeedConfig) -> Result<Self, Status> {
+        let bearer = match config.bearer {
+            Some(token) => Some(
+                format!("Bearer {token}")
+                    .parse()
+                    .map_err(|_| Status::bad_request("the token has unprintable characters"))?,
+            ),
+            None => None,
+        };
+        let shared = Shared {
+            connect: config.connect,
+            bearer,
+            servers: Servers::load(config.known, config.servers),
+            subscriptions: Subscriptions::default(),
+            current: watch::Sender::new(None),
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+    /// The API addresses of all live servers as last heard.
+    pub fn servers(&self) -> watch::Receiver<Vec<String>> {
+        self.shared.servers.watch()
+    }
+    /// One API request.
+    ///
+    /// # Errors
+    /// The server's Status. Timeout: the outcome of a write is unknown.
+    pub async fn call(&self, method: &str, path: &str, content_type: &str, body: Bytes) -> Result<Bytes, Status> {
+        let request = CallRequest { method: method.into(), path: path.into(), content_type: content_type.into(), body };
+        let attempts = if method == "GET" { READ_ATTEMPTS } else { 1 };
+        let calling = async {
+            let mut lost = Status::new(Reason::ServiceUnavailable, "no server is connected");
+            for _ in 0..attempts {
+                let channel = self.shared.connected().await;
+                match self.shared.call(channel.clone(), request.clone()).await {
+                    Err(e) if e.details().is_empty() => lost = transport_failed(&e),
+                    Err(e) => return Err(of_grpc(&e)),
+                    Ok(answer) if (200..300).contains(&answer.code) => return Ok(answer.body),
+                    Ok(answer) => return Err(refused(&answer)),
+                }
+            }
+            Err(lost)
+        };
+        let timed_out = || Status::new(Reason::Timeout, "no server answered in time");
+        tokio::time::timeout(CALL_DEADLINE, calling).await.unwrap_or_else(|_| Err(timed_out()))
+    }
+}
+
+impl Shared {
+    /// Waits for a server to carry the feed.
+    async fn connected(&self) -> Channel {
+        let mut current = self.current.subscribe();
+        loop {
+            if let Some(channel) = current.borrow_and_update().clone() {
+                return channel;
+            }
+            if current.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    fn client(&self, channel: Channel) -> NodeClient<Channel> {
+        NodeClient::new(channel).max_decoding_message_size(MAX_MESSAGE)
+    }
+
+    fn request<T>(&self, message: T) -> tonic::Request<T> {
+        let mut request = tonic::Request::new(message);
+        if let Some(bearer) = &self.bearer {
+            request.metadata_mut().insert("authorization", bearer.clone());
+        }
+        request
+    }
+
+    async fn call(&self, channel: Channel, request: CallRequest) -> Result<CallResponse, tonic::Status> {
+        self.client(channel).call(self.request(request)).await.map(tonic::Response::into_inner)
+    }
+}
+
+/// The connection broke: whether the request arrived is unknown.
+fn transport_failed(e: &tonic::Status) -> Status {
+    Status::new(Reason::Timeout, format!("the connection to the server broke: {}", e.message()))
+}
+
+/// What the server's door answered before the corridor.
+fn of_grpc(e: &tonic::Status) -> Status {
+    Status::from_json(500, e.details()).unwrap_or_else(|| Status::internal(e.message()))
+}
+
+fn refused(answer: &CallResponse) -> Status {
+    let code = u16::try_from(answer.code).unwrap_or(500);
+    Status::from_json(code, &answer.body).unwrap_or_else(|| Status::internal(format!("the server answered {code}")))
+}
+
+fn garbled(e: &wire::Error) -> Status {
+    Status::internal(format!("the server's answer is malformed: {e}"))
+}
+
+#[async_trait::async_trait]
+impl Transport for Feed {
+    async fn get(&self, resource: &Resource, namespace: &str, name: &str) -> Result<Object, Status> {
+        let body = self.call("GET", &object_path(resource, namespace, name, ""), "", Bytes::new()).await?;
+        wire::object(&body).map_err(|e| garbled(&e))
+    }
+
+    async fn list(&self, resource: &Resource, selection: &Selection) -> Result<List, Status> {
+        let mut list = List { revision: 0, items: Vec::new() };
+        let mut next = String::new();
+        loop {
+            let path = collection(resource, selection, &[("limit", PAGE), ("continue", &next)]);
+            let page = wire::page(&self.call("GET", &path, "", Bytes::new()).await?).map_err(|e| garbled(&e))?;
+            list.revision = page.revision;
+            list.items.extend(page.items);
+            if page.next.is_empty() {
+                return Ok(list);
+            }
+            next = page.next;
+        }
+    }
+
+    async fn watch(
+        &self,
+        resource: &Resource,
+        selection: &Selection,
+        revision: u64,
+    ) -> Result<BoxStream<'static, Result<WatchEvent, Status>>, Status> {
+        let subscribe = Subscribe {
+            id: 0,
+            group: resource.group.clone(),
+            version: resource.version.clone(),
+            resource: resource.plural.clone(),
+            namespace: selection.namespace.clone(),
+            field_selector: selection.fields.clone(),
+            label_selector: selection.labels.clone(),
+            resource_version: revision,
+        };
+        Ok(self.shared.subscriptions.subscribe(subscribe))
+    }
+
+    async fn write(&self, target: &Target, write: Write) -> Result<Bytes, Status> {
+        let (method, content_type, body) = match write {
+            Write::Create(body) => ("POST", "application/json", body),
+            Write::Update(body) => ("PUT", "application/json", body),
+            Write::Patch(media_type, body) => ("PATCH", media_type, body),
+            Write::Delete(body) => ("DELETE", "application/json", body),
+        };
+        let mut path = object_path(&target.resource, &target.namespace, &target.name, &target.subresource);
+        push_query(&mut path, target.query.iter().map(|(k, v)| (k.as_str(), v.as_str())));
+        self.call(method, &path, content_type, body).await
+    }
+}
