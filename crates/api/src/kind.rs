@@ -1,5 +1,6 @@
 //! A kind is declared once, as data: routing, discovery, columns, selectors, GC and roles are read from it.
 
+use crate::attributes::UserInfo;
 use crate::error::Status;
 use crate::meta::time;
 use crate::object::Head;
@@ -321,6 +322,8 @@ pub trait Strategy: Send + Sync + 'static {
     fn grace(&self, _obj: &Value, _requested: Option<i64>) -> Option<i64> {
         None
     }
+    /// Records in a new object who creates it, before [`Strategy::prepare`].
+    fn created_by(&self, _obj: &mut Value, _user: &UserInfo) {}
     /// A new object keeps the status its creator sends (nodes).
     fn keeps_status_on_create(&self) -> bool {
         false
@@ -344,6 +347,13 @@ pub trait Strategy: Send + Sync + 'static {
     /// the engine, in the same transaction.
     fn slots(&self, _obj: &Value) -> Vec<Slot> {
         Vec::new()
+    }
+    /// Assigns the object to the target of a Binding (`pods/binding`).
+    ///
+    /// # Errors
+    /// The status to answer with: the object cannot be assigned now, or its kind never can.
+    fn bind(&self, _obj: &mut Value, _binding: &Value, _now: jiff::Timestamp) -> Result<(), Status> {
+        Err(Status::new(crate::error::Reason::MethodNotAllowed, "objects of this kind cannot be bound"))
     }
     /// Cells of a Table row, one per column of the row's [`KindDef::columns`].
     fn cells(&self, def: &KindDef, obj: &Value, head: &Head, now: jiff::Timestamp) -> Vec<Value> {

@@ -20,6 +20,7 @@ mod events;
 mod flowcontrol;
 mod networking;
 mod node;
+mod pod_defaults;
 mod policy;
 mod rbac;
 mod resource;

@@ -4,3 +4,6 @@ pub mod names;
 pub mod quantity;
 pub mod selector;
 pub mod time;
+mod validate;
+
+pub use validate::{ANNOTATIONS_MAX, annotations, labels, validate};

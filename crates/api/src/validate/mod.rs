@@ -1,1 +1,31 @@
 //! Rules that several kinds share, and the field cursor that all validation is written with.
+
+mod container;
+mod data;
+pub mod field;
+mod pod_spec;
+mod pod_update;
+mod probes;
+pub mod quantities;
+mod scheduling;
+pub mod selectors;
+mod template;
+mod volumes;
+mod workload;
+
+pub use data::{data_keys, sealed_data};
+pub use field::Field;
+pub use pod_spec::{ip, pod_spec};
+pub use pod_update::{pod_ephemeral, pod_resize, pod_update};
+pub use probes::port;
+pub use scheduling::taints;
+pub use template::{Holder, template};
+pub use workload::{is_zero_share, share, workload};
+
+use crate::kind::{Causes, Context};
+use serde_json::Value;
+
+/// Checks metadata; see [`crate::meta::validate`].
+pub fn metadata(ctx: &Context<'_>, obj: &Value, old: Option<&Value>, out: &mut Causes) {
+    crate::meta::validate(ctx.def, obj, old, out);
+}

@@ -1,8 +1,9 @@
 //! ControllerRevision: a kept version of another object's template.
 
-use crate::kind::{KindDef, View};
+use crate::kind::{Causes, Context, KindDef, Strategy, View};
 use crate::kinds::cells;
 use crate::kinds::row::{Row, age, computed, field, name};
+use crate::validate::Field;
 use serde_json::Value;
 
 pub(super) fn row() -> KindDef {
@@ -13,6 +14,7 @@ pub(super) fn row() -> KindDef {
             field("Revision", "string", "revision", 0),
             age(),
         ])
+        .strategy(&ControllerRevision)
         .build()
 }
 
@@ -22,5 +24,17 @@ fn controller(view: &View<'_>) -> Value {
     match owner.api_version.split_once('/') {
         Some((group, _)) => format!("{kind}.{group}/{}", owner.name).into(),
         None => format!("{kind}/{}", owner.name).into(),
+    }
+}
+
+struct ControllerRevision;
+
+impl Strategy for ControllerRevision {
+    fn validate(&self, _ctx: &Context<'_>, obj: &Value, old: Option<&Value>, out: &mut Causes) {
+        let root = Field::root(obj);
+        root.field("revision").not_negative(out);
+        if let Some(old) = old {
+            root.field("data").immutable(&Field::root(old).field("data"), out);
+        }
     }
 }

@@ -1,8 +1,13 @@
 //! Deployment: replicas of a pod template, rolled out step by step.
 
-use crate::kind::KindDef;
+use crate::kind::{Causes, Context, KindDef, Strategy};
+use crate::kinds::pod_defaults;
 use crate::kinds::row::{Row, age, field, name};
 use crate::kinds::workload;
+use crate::tree;
+use crate::validate;
+use crate::validate::Field;
+use serde_json::Value;
 
 pub(super) fn row() -> KindDef {
     let [containers, images] = workload::containers();
@@ -21,5 +26,62 @@ pub(super) fn row() -> KindDef {
             images,
             workload::selector(),
         ])
+        .strategy(&Deployment)
         .build()
+}
+
+struct Deployment;
+
+impl Strategy for Deployment {
+    fn default(&self, obj: &mut Value) {
+        let Some(spec) = obj.get_mut("spec") else { return };
+        tree::set_if_absent(spec, "replicas", 1);
+        tree::set_if_absent(spec, "revisionHistoryLimit", 10);
+        tree::set_if_absent(spec, "progressDeadlineSeconds", 600);
+        if let Some(strategy) = tree::object(spec, "strategy") {
+            tree::set_default(strategy, "type", "RollingUpdate");
+            if tree::text(strategy, "type") == "RollingUpdate"
+                && let Some(rolling) = tree::object(strategy, "rollingUpdate")
+            {
+                tree::set_if_absent(rolling, "maxUnavailable", "25%");
+                tree::set_if_absent(rolling, "maxSurge", "25%");
+            }
+        }
+        if let Some(template) = spec.get_mut("template") {
+            pod_defaults::template(template);
+        }
+    }
+    fn validate(&self, ctx: &Context<'_>, obj: &Value, old: Option<&Value>, out: &mut Causes) {
+        if ctx.subresource == "status" {
+            return;
+        }
+        let root = Field::root(obj);
+        let spec = root.field("spec");
+        validate::workload(&spec, "deployment", old, out);
+        for key in ["revisionHistoryLimit", "progressDeadlineSeconds"] {
+            spec.field(key).not_negative(out);
+        }
+        let (deadline, ready) = (spec.field("progressDeadlineSeconds"), spec.field("minReadySeconds"));
+        if deadline.int().is_some_and(|d| d <= ready.int().unwrap_or_default()) {
+            deadline.invalid("must be greater than minReadySeconds", out);
+        }
+        rollout(&spec.field("strategy"), out);
+    }
+}
+
+fn rollout(strategy: &Field<'_, '_>, out: &mut Causes) {
+    let (kind, rolling) = (strategy.field("type"), strategy.field("rollingUpdate"));
+    kind.one_of(&["Recreate", "RollingUpdate"], out);
+    if kind.text() == "Recreate" && rolling.present() {
+        rolling.forbidden("may not be specified when strategy `type` is 'Recreate'", out);
+    }
+    if kind.text() == "RollingUpdate" && rolling.present() {
+        let (unavailable, surge) = (rolling.field("maxUnavailable"), rolling.field("maxSurge"));
+        for share in [&unavailable, &surge] {
+            validate::share(share, out);
+        }
+        if validate::is_zero_share(&unavailable) && validate::is_zero_share(&surge) {
+            unavailable.invalid("may not be 0 when `maxSurge` is 0", out);
+        }
+    }
 }

@@ -1,8 +1,13 @@
 //! ReplicaSet: a number of equal pods.
 
-use crate::kind::KindDef;
+use crate::kind::{Causes, Context, KindDef, Strategy};
+use crate::kinds::pod_defaults;
 use crate::kinds::row::{Row, age, count, name};
 use crate::kinds::workload;
+use crate::tree;
+use crate::validate;
+use crate::validate::Field;
+use serde_json::Value;
 
 pub(super) fn row() -> KindDef {
     let [containers, images] = workload::containers();
@@ -22,5 +27,25 @@ pub(super) fn row() -> KindDef {
             images,
             workload::selector(),
         ])
+        .strategy(&ReplicaSet)
         .build()
+}
+
+struct ReplicaSet;
+
+impl Strategy for ReplicaSet {
+    fn default(&self, obj: &mut Value) {
+        let Some(spec) = obj.get_mut("spec") else { return };
+        tree::set_if_absent(spec, "replicas", 1);
+        if let Some(template) = spec.get_mut("template") {
+            pod_defaults::template(template);
+        }
+    }
+    fn validate(&self, ctx: &Context<'_>, obj: &Value, old: Option<&Value>, out: &mut Causes) {
+        if ctx.subresource == "status" {
+            return;
+        }
+        let root = Field::root(obj);
+        validate::workload(&root.field("spec"), "replicaset", old, out);
+    }
 }

@@ -1,11 +1,11 @@
 //! HorizontalPodAutoscaler: scales a workload by its metrics. Stored as v2, also served as v1.
 
 use super::v1;
-use crate::kind::KindDef;
+use crate::kind::{KindDef, Strategy};
 use crate::kinds::cells;
 use crate::kinds::row::{Row, age, computed, name, text_or};
 use crate::tree;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 pub(super) fn row() -> KindDef {
     Row::new("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
@@ -26,6 +26,7 @@ pub(super) fn row() -> KindDef {
             age(),
         ])
         .inert()
+        .strategy(&HorizontalPodAutoscaler)
         .build()
 }
 
@@ -75,10 +76,44 @@ fn plain(value: Option<&Value>) -> Option<String> {
     }
 }
 
+struct HorizontalPodAutoscaler;
+
+impl Strategy for HorizontalPodAutoscaler {
+    fn default(&self, obj: &mut Value) {
+        let Some(spec) = obj.get_mut("spec") else { return };
+        tree::set_if_absent(spec, "minReplicas", 1);
+        if tree::list(spec, "metrics").is_empty() {
+            tree::remove(spec, "metrics");
+            let target = json!({"type": "Utilization", "averageUtilization": 80});
+            tree::set_if_absent(
+                spec,
+                "metrics",
+                json!([{"type": "Resource", "resource": {"name": "cpu", "target": target}}]),
+            );
+        }
+        if let Some(behavior) = spec.get_mut("behavior") {
+            scaling(behavior);
+        }
+    }
+}
+
+fn scaling(behavior: &mut Value) {
+    let percent = json!({"type": "Percent", "value": 100, "periodSeconds": 15});
+    let pods = json!({"type": "Pods", "value": 4, "periodSeconds": 15});
+    if let Some(up) = tree::object(behavior, "scaleUp") {
+        tree::set_if_absent(up, "stabilizationWindowSeconds", 0);
+        tree::set_default(up, "selectPolicy", "Max");
+        tree::set_if_absent(up, "policies", json!([pods, percent]));
+    }
+    if let Some(down) = tree::object(behavior, "scaleDown") {
+        tree::set_default(down, "selectPolicy", "Max");
+        tree::set_if_absent(down, "policies", json!([percent]));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn two_targets_are_shown() {

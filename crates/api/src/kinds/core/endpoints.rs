@@ -1,9 +1,12 @@
 //! Endpoints: the addresses behind a Service, in one object.
 
-use crate::kind::KindDef;
+use crate::kind::{Causes, Context, KindDef, Strategy};
 use crate::kinds::cells;
 use crate::kinds::row::{Row, age, computed, name};
+use crate::meta::names;
 use crate::tree;
+use crate::validate;
+use crate::validate::Field;
 use serde_json::Value;
 
 pub(super) fn row() -> KindDef {
@@ -11,6 +14,7 @@ pub(super) fn row() -> KindDef {
         .short(&["ep"])
         .create_on_update()
         .columns([name(), computed("Endpoints", "Addresses and ports.", |v| addresses(v.obj)), age()])
+        .strategy(&Endpoints)
         .build()
 }
 
@@ -31,4 +35,34 @@ fn addresses(obj: &Value) -> Value {
 
 fn host_port(ip: &str, port: i64) -> String {
     if ip.contains(':') { format!("[{ip}]:{port}") } else { format!("{ip}:{port}") }
+}
+
+struct Endpoints;
+
+impl Strategy for Endpoints {
+    fn default(&self, obj: &mut Value) {
+        tree::each(obj, "subsets", |subset| {
+            tree::each(subset, "ports", |port| tree::set_default(port, "protocol", "TCP"));
+        });
+    }
+    fn validate(&self, _ctx: &Context<'_>, obj: &Value, _old: Option<&Value>, out: &mut Causes) {
+        let root = Field::root(obj);
+        for subset in root.field("subsets").items() {
+            for list in ["addresses", "notReadyAddresses"] {
+                for address in subset.field(list).items() {
+                    validate::ip(&address.field("ip"), out);
+                }
+            }
+            let ports = subset.field("ports");
+            for port in ports.items() {
+                let (name, number) = (port.field("name"), port.field("port"));
+                if ports.len() > 1 && !name.set() {
+                    name.required("", out);
+                }
+                name.optional(names::label, out);
+                number.invalid_each(names::port_number(number.int().unwrap_or_default()), out);
+                port.field("protocol").one_of(&["SCTP", "TCP", "UDP"], out);
+            }
+        }
+    }
 }

@@ -11,13 +11,17 @@ mod node;
 mod persistent_volume;
 mod persistent_volume_claim;
 mod pod;
+mod pod_binding;
 mod pod_cells;
 mod pod_template;
+mod qos;
 mod replication_controller;
 mod resource_quota;
 mod secret;
 mod service;
 mod service_account;
+mod service_rules;
+mod service_update;
 
 use crate::kind::{KindDef, View};
 use crate::tree;

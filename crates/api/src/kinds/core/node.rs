@@ -1,9 +1,11 @@
 //! Node: a machine that runs pods.
 
-use crate::kind::KindDef;
+use crate::kind::{Causes, Context, KindDef, Strategy};
 use crate::kinds::cells;
 use crate::kinds::row::{Row, age, computed, name, text, text_or};
 use crate::tree;
+use crate::validate;
+use crate::validate::Field;
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -26,6 +28,7 @@ pub(super) fn row() -> KindDef {
             text_or("Kernel-Version", "status.nodeInfo.kernelVersion", cells::UNKNOWN).wide(),
             text_or("Container-Runtime", "status.nodeInfo.containerRuntimeVersion", cells::UNKNOWN).wide(),
         ])
+        .strategy(&Node)
         .build()
 }
 
@@ -53,4 +56,49 @@ fn roles(obj: &Value) -> Value {
 fn address(obj: &Value, kind: &str) -> Value {
     let found = tree::list(obj, "status.addresses").iter().find(|a| tree::text(a, "type") == kind);
     found.map_or(cells::NONE, |a| tree::text(a, "address")).into()
+}
+
+struct Node;
+
+impl Strategy for Node {
+    fn default(&self, obj: &mut Value) {
+        if let Some(status) = obj.get_mut("status")
+            && let Some(capacity) = status.get("capacity").cloned()
+        {
+            tree::set_if_absent(status, "allocatable", capacity);
+        }
+        if let Some(spec) = obj.get_mut("spec") {
+            let first = tree::list(spec, "podCIDRs").first().cloned();
+            match (tree::text(spec, "podCIDR").to_owned(), first) {
+                (own, None) if !own.is_empty() => tree::set_default(spec, "podCIDRs", vec![own]),
+                (own, Some(first)) if own.is_empty() => tree::set_default(spec, "podCIDR", first),
+                _ => {}
+            }
+        }
+    }
+    fn validate(&self, _ctx: &Context<'_>, obj: &Value, old: Option<&Value>, out: &mut Causes) {
+        let root = Field::root(obj);
+        let spec = root.field("spec");
+        validate::taints(&spec.field("taints"), out);
+        for cidr in spec.field("podCIDRs").items() {
+            if cidr.text().parse::<ipnet::IpNet>().is_err() {
+                cidr.invalid("must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)", out);
+            }
+        }
+        let Some(old) = old else { return };
+        let old = Field::root(old);
+        let old = old.field("spec");
+        for (field, name) in [("podCIDRs", "podCIDR"), ("providerID", "providerID")] {
+            let (new, old) = (spec.field(field), old.field(field));
+            if old.present() && new.value != old.value {
+                new.forbidden(&format!("node updates may not change {name} except from \"\" to valid"), out);
+            }
+        }
+    }
+    fn keeps_status_on_create(&self) -> bool {
+        true
+    }
+    fn counts_generation(&self, _def: &KindDef) -> bool {
+        false
+    }
 }

@@ -1,9 +1,10 @@
 //! PersistentVolumeClaim: a request for storage.
 
-use crate::kind::{KindDef, View};
+use crate::kind::{Context, KindDef, Strategy, View};
 use crate::kinds::cells;
 use crate::kinds::row::{Row, age, computed, name, text, text_or};
 use crate::tree;
+use serde_json::Value;
 
 pub(super) fn row() -> KindDef {
     Row::new("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims")
@@ -27,9 +28,34 @@ pub(super) fn row() -> KindDef {
             text_or("VolumeMode", "spec.volumeMode", cells::UNSET).wide(),
         ])
         .inert()
+        .strategy(&PersistentVolumeClaim)
         .build()
 }
 
 fn bound(view: &View<'_>) -> bool {
     !tree::text(view.obj, "spec.volumeName").is_empty()
+}
+
+struct PersistentVolumeClaim;
+
+impl Strategy for PersistentVolumeClaim {
+    fn counts_generation(&self, _def: &KindDef) -> bool {
+        false
+    }
+    fn default(&self, obj: &mut Value) {
+        if let Some(spec) = obj.get_mut("spec") {
+            tree::set_default(spec, "volumeMode", "Filesystem");
+        }
+        if let Some(status) = tree::object(obj, "status") {
+            tree::set_default(status, "phase", "Pending");
+        }
+    }
+    fn prepare(&self, _ctx: &Context<'_>, obj: &mut Value, old: Option<&Value>) {
+        if old.is_none() {
+            self.default(obj);
+        }
+    }
+    fn answers_deletion_with_object(&self) -> bool {
+        true
+    }
 }

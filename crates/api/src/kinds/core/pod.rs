@@ -1,10 +1,16 @@
 //! Pod: containers that run together on a node.
 
+use super::pod_binding;
 use super::pod_cells;
-use crate::kind::{KindDef, Strategy, View};
+use super::qos;
+use crate::error::Status;
+use crate::kind::{Causes, Context, KindDef, Strategy, View};
+use crate::kinds::pod_defaults;
 use crate::kinds::row::Row;
 use crate::object::Head;
-use serde_json::Value;
+use crate::tree;
+use crate::validate::{self, Field};
+use serde_json::{Value, json};
 
 pub(super) fn row() -> KindDef {
     Row::new("", "v1", "Pod", "pods")
@@ -28,7 +34,7 @@ pub(super) fn row() -> KindDef {
         .select_or("spec.hostNetwork", "false")
         .select("status.phase")
         .select("status.podIP")
-        .select("status.podIPs")
+        .select_from("status.podIPs", "status.podIP")
         .select("status.nominatedNodeName")
         .columns(pod_cells::columns())
         .strategy(&Pod)
@@ -38,7 +44,98 @@ pub(super) fn row() -> KindDef {
 struct Pod;
 
 impl Strategy for Pod {
+    fn default(&self, obj: &mut Value) {
+        if let Some(spec) = obj.get_mut("spec") {
+            pod_defaults::pod_spec(spec);
+            pod_defaults::pod_only(spec);
+        }
+    }
+    fn prepare(&self, ctx: &Context<'_>, obj: &mut Value, old: Option<&Value>) {
+        match (old, ctx.subresource) {
+            (None, _) => {
+                let status = json!({"phase": "Pending", "qosClass": qos::class(obj)});
+                tree::remove(obj, "status");
+                tree::set_if_absent(obj, "status", status);
+            }
+            (Some(old), "ephemeralcontainers") => keep_all_but(obj, old, "ephemeralContainers"),
+            (Some(_), _) => {}
+        }
+    }
+    fn validate(&self, ctx: &Context<'_>, obj: &Value, old: Option<&Value>, out: &mut Causes) {
+        let root = Field::root(obj);
+        let spec = root.field("spec");
+        let Some(old) = old else { return validate_new(&spec, out) };
+        let old = Field::root(old);
+        let old = old.field("spec");
+        match ctx.subresource {
+            "status" | "binding" => {}
+            "ephemeralcontainers" => validate::pod_ephemeral(&spec, &old, out),
+            "resize" => validate::pod_resize(&spec, &old, out),
+            _ if spec.value == old.value => {}
+            _ => {
+                validate::pod_spec(&spec, out);
+                validate::pod_update(&spec, &old, out);
+            }
+        }
+    }
+    fn bind(&self, obj: &mut Value, binding: &Value, now: jiff::Timestamp) -> Result<(), Status> {
+        pod_binding::bind(obj, binding, now)
+    }
+    /// As asked for, else as the spec says; what runs nowhere, or no more, goes at once.
+    fn grace(&self, obj: &Value, requested: Option<i64>) -> Option<i64> {
+        let finished = matches!(tree::text(obj, "status.phase"), "Succeeded" | "Failed");
+        if finished || tree::text(obj, "spec.nodeName").is_empty() {
+            return Some(0);
+        }
+        let seconds = requested.or_else(|| tree::int(obj, "spec.terminationGracePeriodSeconds"));
+        Some(seconds.map_or(DEFAULT_GRACE_SECONDS, |s| if s < 0 { 1 } else { s }))
+    }
+    fn answers_deletion_with_object(&self) -> bool {
+        true
+    }
     fn cells(&self, def: &KindDef, obj: &Value, head: &Head, now: jiff::Timestamp) -> Vec<Value> {
         pod_cells::cells(&def.columns, &View { obj, head, now })
+    }
+}
+
+const DEFAULT_GRACE_SECONDS: i64 = 30;
+
+fn validate_new(spec: &Field<'_, '_>, out: &mut Causes) {
+    validate::pod_spec(spec, out);
+    let ephemeral = spec.field("ephemeralContainers");
+    if !ephemeral.is_empty() {
+        ephemeral.forbidden("cannot be set on create", out);
+    }
+}
+
+/// A write to a part of the spec leaves the rest of it as it is.
+fn keep_all_but(obj: &mut Value, old: &Value, part: &str) {
+    let mut spec = tree::at(old, "spec").cloned().unwrap_or_default();
+    if let Some(new) = tree::at(obj, "spec") {
+        tree::copy(&mut spec, new, part);
+    }
+    if let Some(place) = obj.get_mut("spec") {
+        *place = spec;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grace_is_what_was_asked_for_unless_nothing_runs() {
+        let pod = |phase: &str, node: &str, seconds: i64| json!({"spec": {"nodeName": node, "terminationGracePeriodSeconds": seconds}, "status": {"phase": phase}});
+        let cases = [
+            (pod("Running", "n", 30), None, 30),
+            (pod("Running", "n", 30), Some(5), 5),
+            (pod("Running", "n", -3), None, 1),
+            (pod("Running", "n", 30), Some(0), 0),
+            (pod("Pending", "", 30), None, 0),
+            (pod("Succeeded", "n", 30), Some(9), 0),
+        ];
+        for (pod, requested, want) in cases {
+            assert_eq!(Pod.grace(&pod, requested), Some(want), "{pod} {requested:?}");
+        }
     }
 }

@@ -176,3 +176,88 @@ fn gates(pod: &Value) -> Value {
     let holds = gates.iter().filter(|g| cells::condition_is_true(pod, tree::text(g, "conditionType"))).count();
     format!("{holds}/{}", gates.len()).into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::object::Head;
+    use serde_json::json;
+
+    /// Ready, status and restarts of a pod with one regular container `c` and the given rest.
+    fn shown(spec: Value, status: Value, deleting: bool) -> String {
+        let mut obj = json!({ "spec": spec, "status": status });
+        tree::set_if_absent(&mut obj["spec"], "containers", json!([{"name": "c"}]));
+        let head = Head { deleting: deleting.then_some(1), ..Head::default() };
+        let view = View { obj: &obj, head: &head, now: jiff::Timestamp::from_second(1000).expect("a time") };
+        let cells = cells(&columns(), &view);
+        let text = |i: usize| cells[i].as_str().unwrap_or_default().to_owned();
+        format!("{} {} {}", text(1), text(2), text(3))
+    }
+
+    fn running(ready: bool) -> Value {
+        json!({"name": "c", "ready": ready, "restartCount": 0, "state": {"running": {}}})
+    }
+
+    #[test]
+    fn regular_containers() {
+        let waiting = json!({"state": {"waiting": {"reason": "CrashLoopBackOff"}}, "restartCount": 3,
+            "lastState": {"terminated": {"finishedAt": "1970-01-01T00:15:00Z"}}});
+        let ended = |t: Value| json!({"restartCount": 0, "state": {"terminated": t}});
+        let status = |phase: &str, containers: Value| json!({"phase": phase, "containerStatuses": containers});
+        let cases = [
+            (json!({"phase": "Pending"}), "0/1 Pending 0"),
+            (json!({"phase": "Failed", "reason": "Evicted"}), "0/1 Evicted 0"),
+            (
+                json!({"phase": "Pending", "conditions": [{"type": "PodScheduled", "reason": "SchedulingGated"}]}),
+                "0/1 SchedulingGated 0",
+            ),
+            (status("Running", json!([running(true)])), "1/1 Running 0"),
+            (status("Running", json!([running(false)])), "0/1 Running 0"),
+            (status("Running", json!([waiting])), "0/1 CrashLoopBackOff 3 (100s ago)"),
+            (status("Failed", json!([ended(json!({"reason": "Error", "exitCode": 1}))])), "0/1 Error 0"),
+            (status("Failed", json!([ended(json!({"exitCode": 2}))])), "0/1 ExitCode:2 0"),
+            (status("Failed", json!([ended(json!({"signal": 9}))])), "0/1 Signal:9 0"),
+            (status("Running", json!([ended(json!({"reason": "Completed"})), running(true)])), "1/1 NotReady 0"),
+        ];
+        for (status, want) in cases {
+            assert_eq!(shown(json!({}), status.clone(), false), want, "{status}");
+        }
+    }
+
+    #[test]
+    fn init_containers() {
+        let spec = json!({"initContainers": [{"name": "i"}, {"name": "s", "restartPolicy": "Always"}]});
+        let done = json!({"name": "i", "restartCount": 2, "state": {"terminated": {"exitCode": 0}}});
+        let cases = [
+            (json!([{"name": "i", "restartCount": 1, "state": {"running": {}}}]), "0/2 Init:0/2 1"),
+            (json!([{"name": "i", "state": {"waiting": {"reason": "ErrImagePull"}}}]), "0/2 Init:ErrImagePull 0"),
+            (json!([{"name": "i", "state": {"waiting": {"reason": "PodInitializing"}}}]), "0/2 Init:0/2 0"),
+            (json!([{"name": "i", "state": {"terminated": {"exitCode": 3}}}]), "0/2 Init:ExitCode:3 0"),
+            (json!([done, {"name": "s", "state": {"running": {}}}]), "0/2 Init:1/2 2"),
+            (
+                json!([done, {"name": "s", "restartCount": 4, "started": true, "ready": true, "state": {"running": {}}}]),
+                "1/2 Pending 4",
+            ),
+        ];
+        for (statuses, want) in cases {
+            let status = json!({"phase": "Pending", "initContainerStatuses": statuses});
+            assert_eq!(shown(spec.clone(), status, false), want, "{statuses}");
+        }
+    }
+
+    #[test]
+    fn deletion() {
+        let status = |phase: &str, reason: &str| json!({"phase": phase, "reason": reason});
+        assert_eq!(shown(json!({}), status("Running", ""), true), "0/1 Terminating 0");
+        assert_eq!(shown(json!({}), status("Running", "NodeLost"), true), "0/1 Unknown 0");
+        assert_eq!(shown(json!({}), status("Succeeded", ""), true), "0/1 Succeeded 0");
+    }
+
+    #[test]
+    fn gates_are_counted() {
+        let pod = json!({"spec": {"readinessGates": [{"conditionType": "a"}, {"conditionType": "b"}]},
+            "status": {"conditions": [{"type": "a", "status": "True"}]}});
+        assert_eq!(gates(&pod), "1/2");
+        assert_eq!(gates(&json!({})), "<none>");
+    }
+}

@@ -1,9 +1,11 @@
 //! ResourceQuota: limits on what a namespace may use.
 
-use crate::kind::KindDef;
+use crate::kind::{Causes, Context, KindDef, Strategy};
 use crate::kinds::cells;
 use crate::kinds::row::{Row, age, computed, name};
 use crate::tree;
+use crate::validate;
+use crate::validate::Field;
 use serde_json::Value;
 
 pub(super) fn row() -> KindDef {
@@ -17,6 +19,7 @@ pub(super) fn row() -> KindDef {
             age(),
         ])
         .inert()
+        .strategy(&ResourceQuota)
         .build()
 }
 
@@ -31,4 +34,22 @@ fn usage(obj: &Value, limits: bool) -> Value {
         })
         .collect();
     cells::joined(all.iter().map(String::as_str), ", ", "")
+}
+
+struct ResourceQuota;
+
+impl Strategy for ResourceQuota {
+    fn counts_generation(&self, _def: &KindDef) -> bool {
+        false
+    }
+    fn validate(&self, _ctx: &Context<'_>, obj: &Value, _old: Option<&Value>, out: &mut Causes) {
+        let root = Field::root(obj);
+        let spec = root.field("spec");
+        for (_, hard) in spec.field("hard").entries() {
+            validate::quantities::not_negative(&hard, out);
+        }
+    }
+    fn answers_deletion_with_object(&self) -> bool {
+        true
+    }
 }

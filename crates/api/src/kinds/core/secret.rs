@@ -1,8 +1,14 @@
 //! Secret: confidential data for pods to consume; encrypted at rest.
 
-use crate::kind::KindDef;
+use crate::kind::{Causes, Context, KindDef, Strategy};
 use crate::kinds::cells;
 use crate::kinds::row::{Row, age, computed, name, text};
+use crate::tree;
+use crate::validate;
+use crate::validate::Field;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde_json::Value;
 
 pub(super) fn row() -> KindDef {
     Row::new("", "v1", "Secret", "secrets")
@@ -14,5 +20,57 @@ pub(super) fn row() -> KindDef {
             computed("Data", "Number of keys.", |v| cells::size(v, "data").into()),
             age(),
         ])
+        .strategy(&Secret)
         .build()
+}
+
+struct Secret;
+
+impl Strategy for Secret {
+    fn default(&self, obj: &mut Value) {
+        tree::set_default(obj, "type", "Opaque");
+        if let Some(Value::Object(texts)) = tree::remove(obj, "stringData")
+            && let Some(Value::Object(data)) = tree::object(obj, "data")
+        {
+            let encode = |v: &Value| BASE64.encode(v.as_str().unwrap_or_default());
+            data.extend(texts.iter().map(|(k, v)| (k.clone(), encode(v).into())));
+        }
+    }
+    fn validate(&self, _ctx: &Context<'_>, obj: &Value, old: Option<&Value>, out: &mut Causes) {
+        let root = Field::root(obj);
+        validate::data_keys(&root, &["data"], out);
+        let data = root.field("data");
+        let kind = root.field("type");
+        for key in REQUIRED_KEYS.iter().filter(|(t, _)| *t == kind.text()).flat_map(|(_, keys)| *keys) {
+            if !data.entry(key).present() {
+                data.entry(key).required("", out);
+            }
+        }
+        if let Some(old) = old {
+            let old = Field::root(old);
+            kind.immutable(&old.field("type"), out);
+            validate::sealed_data(&root, &old, &["data"], out);
+        }
+    }
+}
+
+/// The keys that secrets of some types must have.
+const REQUIRED_KEYS: [(&str, &[&str]); 4] = [
+    ("kubernetes.io/tls", &["tls.crt", "tls.key"]),
+    ("kubernetes.io/dockercfg", &[".dockercfg"]),
+    ("kubernetes.io/dockerconfigjson", &[".dockerconfigjson"]),
+    ("kubernetes.io/ssh-auth", &["ssh-privatekey"]),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn texts_become_data_and_win() {
+        let mut secret = json!({"data": {"a": "eA==", "b": "eA=="}, "stringData": {"a": "y"}});
+        Secret.default(&mut secret);
+        assert_eq!(secret, json!({"type": "Opaque", "data": {"a": "eQ==", "b": "eA=="}}));
+    }
 }

@@ -1,5 +1,6 @@
 //! Service: a stable address for a set of pods.
 
+use super::service_rules;
 use crate::kind::{KindDef, NameRule};
 use crate::kinds::cells;
 use crate::kinds::row::{Row, age, computed, name, text};
@@ -28,6 +29,7 @@ pub(super) fn row() -> KindDef {
             })
             .wide(),
         ])
+        .strategy(&service_rules::Service)
         .build()
 }
 

@@ -1,7 +1,7 @@
 //! Event of events.k8s.io: the newer spelling of the core group's event.
 
 use crate::kind::KindDef;
-use crate::kinds::core::event::FIELDS;
+use crate::kinds::core::event::{Event, FIELDS};
 use crate::kinds::row::Row;
 use crate::tree;
 use serde_json::Value;
@@ -20,6 +20,7 @@ pub(super) fn row() -> KindDef {
         .select_from("reportingController", "reportingComponent")
         .select("type")
         .columns(super::columns())
+        .strategy(&Event)
         .build()
 }
 

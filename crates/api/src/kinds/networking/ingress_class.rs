@@ -1,9 +1,10 @@
 //! IngressClass: which controller serves an Ingress.
 
-use crate::kind::KindDef;
+use crate::kind::{Causes, Context, KindDef, Strategy};
 use crate::kinds::cells;
 use crate::kinds::row::{Row, age, computed, name, text};
 use crate::tree;
+use crate::validate::Field;
 use serde_json::Value;
 
 pub(super) fn row() -> KindDef {
@@ -16,6 +17,7 @@ pub(super) fn row() -> KindDef {
             age(),
         ])
         .inert()
+        .strategy(&IngressClass)
         .build()
 }
 
@@ -25,5 +27,23 @@ fn parameters(obj: &Value) -> Value {
     match tree::text(p, "apiGroup") {
         "" => format!("{kind}/{name}").into(),
         group => format!("{kind}.{group}/{name}").into(),
+    }
+}
+
+struct IngressClass;
+
+impl Strategy for IngressClass {
+    fn counts_generation(&self, _def: &KindDef) -> bool {
+        true
+    }
+    fn default(&self, obj: &mut Value) {
+        if let Some(parameters) = tree::at_mut(obj, "spec.parameters") {
+            tree::set_default(parameters, "scope", "Cluster");
+        }
+    }
+    fn validate(&self, _ctx: &Context<'_>, obj: &Value, old: Option<&Value>, out: &mut Causes) {
+        let Some(old) = old else { return };
+        let (root, old) = (Field::root(obj), Field::root(old));
+        root.field("spec").field("controller").immutable(&old.field("spec").field("controller"), out);
     }
 }

@@ -1,10 +1,11 @@
 //! CSIDriver: what a volume driver needs.
 
-use crate::kind::{KindDef, NameRule};
+use crate::kind::{KindDef, NameRule, Strategy};
 use crate::kinds::cells;
 use crate::kinds::row::{Row, age, computed, field, name};
 use crate::meta::names;
 use crate::tree;
+use serde_json::Value;
 
 pub(super) fn row() -> KindDef {
     Row::new("storage.k8s.io", "v1", "CSIDriver", "csidrivers")
@@ -26,6 +27,7 @@ pub(super) fn row() -> KindDef {
             age(),
         ])
         .inert()
+        .strategy(&CsiDriver)
         .build()
 }
 
@@ -34,4 +36,21 @@ fn driver_name(name: &str) -> Result<(), String> {
         return Err(format!("must be no more than {} bytes", names::LABEL_MAX));
     }
     names::subdomain(&name.to_ascii_lowercase()).into_iter().next().map_or(Ok(()), Err)
+}
+
+struct CsiDriver;
+
+impl Strategy for CsiDriver {
+    fn default(&self, obj: &mut Value) {
+        let Some(spec) = obj.get_mut("spec") else { return };
+        tree::set_if_absent(spec, "attachRequired", true);
+        for key in ["podInfoOnMount", "storageCapacity", "requiresRepublish", "seLinuxMount"] {
+            tree::set_if_absent(spec, key, false);
+        }
+        tree::set_default(spec, "fsGroupPolicy", "ReadWriteOnceWithFSType");
+        tree::set_if_absent(spec, "volumeLifecycleModes", vec!["Persistent"]);
+    }
+    fn answers_deletion_with_object(&self) -> bool {
+        true
+    }
 }

@@ -1,6 +1,6 @@
 //! CSINode: volume drivers of a node.
 
-use crate::kind::KindDef;
+use crate::kind::{KindDef, Strategy};
 use crate::kinds::cells;
 use crate::kinds::row::{Row, age, computed, name};
 
@@ -14,5 +14,14 @@ pub(super) fn row() -> KindDef {
             age(),
         ])
         .inert()
+        .strategy(&CsiNode)
         .build()
+}
+
+struct CsiNode;
+
+impl Strategy for CsiNode {
+    fn answers_deletion_with_object(&self) -> bool {
+        true
+    }
 }

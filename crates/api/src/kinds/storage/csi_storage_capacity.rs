@@ -1,13 +1,28 @@
 //! CSIStorageCapacity: how much a driver can still provide.
 
-use crate::kind::KindDef;
+use crate::kind::{Causes, Context, KindDef, Strategy};
 use crate::kinds::cells;
 use crate::kinds::row::{Row, name, text, text_or};
+use crate::validate::Field;
+use serde_json::Value;
 
 pub(super) fn row() -> KindDef {
     Row::new("storage.k8s.io", "v1", "CSIStorageCapacity", "csistoragecapacities")
         .needs_revision()
         .columns([name(), text("StorageClassName", "storageClassName"), text_or("Capacity", "capacity", cells::UNSET)])
         .inert()
+        .strategy(&CsiStorageCapacity)
         .build()
+}
+
+struct CsiStorageCapacity;
+
+impl Strategy for CsiStorageCapacity {
+    fn validate(&self, _ctx: &Context<'_>, obj: &Value, old: Option<&Value>, out: &mut Causes) {
+        let Some(old) = old else { return };
+        let (root, old) = (Field::root(obj), Field::root(old));
+        for key in ["nodeTopology", "storageClassName"] {
+            root.field(key).immutable(&old.field(key), out);
+        }
+    }
 }

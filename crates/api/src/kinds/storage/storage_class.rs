@@ -1,7 +1,10 @@
 //! StorageClass: a kind of volume that claims may ask for.
 
-use crate::kind::KindDef;
+use crate::kind::{Causes, Context, KindDef, Strategy};
 use crate::kinds::row::{Row, age, field, text, text_or};
+use crate::tree;
+use crate::validate::Field;
+use serde_json::Value;
 
 pub(super) fn row() -> KindDef {
     Row::new("storage.k8s.io", "v1", "StorageClass", "storageclasses")
@@ -16,5 +19,28 @@ pub(super) fn row() -> KindDef {
             age(),
         ])
         .inert()
+        .strategy(&StorageClass)
         .build()
+}
+
+struct StorageClass;
+
+impl Strategy for StorageClass {
+    fn default(&self, obj: &mut Value) {
+        tree::set_default(obj, "reclaimPolicy", "Delete");
+        tree::set_default(obj, "volumeBindingMode", "Immediate");
+    }
+    fn validate(&self, _ctx: &Context<'_>, obj: &Value, old: Option<&Value>, out: &mut Causes) {
+        let Some(old) = old else { return };
+        let (root, old) = (Field::root(obj), Field::root(old));
+        for key in ["provisioner", "parameters", "reclaimPolicy"] {
+            if root.field(key).value != old.field(key).value {
+                root.field(key).forbidden(&format!("updates to {key} are forbidden."), out);
+            }
+        }
+        root.field("volumeBindingMode").immutable(&old.field("volumeBindingMode"), out);
+    }
+    fn answers_deletion_with_object(&self) -> bool {
+        true
+    }
 }

@@ -1,0 +1,44 @@
+//! Templates of pods inside workloads.
+
+use super::field::Field;
+use super::pod_spec::pod_spec;
+use crate::kind::Causes;
+use crate::meta;
+
+/// What the workload that holds a template demands of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holder {
+    /// Its pods run forever: restartPolicy Always, no deadline.
+    Forever,
+    /// Its pods run to completion: restartPolicy OnFailure or Never.
+    ToCompletion,
+    /// It only keeps the template.
+    Any,
+}
+
+/// Checks a pod template.
+pub fn template(template: &Field<'_, '_>, holder: Holder, out: &mut Causes) {
+    let metadata = template.field("metadata");
+    meta::labels(&metadata.field("labels"), out);
+    meta::annotations(&metadata.field("annotations"), out);
+    let spec = template.field("spec");
+    pod_spec(&spec, out);
+    let ephemeral = spec.field("ephemeralContainers");
+    if !ephemeral.is_empty() {
+        ephemeral.forbidden("ephemeral containers not allowed in pod template", out);
+    }
+    let policy = spec.field("restartPolicy");
+    match holder {
+        Holder::Forever => {
+            if matches!(policy.text(), "Never" | "OnFailure") {
+                policy.unsupported(&["Always"], out);
+            }
+            let deadline = spec.field("activeDeadlineSeconds");
+            if deadline.present() {
+                deadline.forbidden("activeDeadlineSeconds in a workload's template is not supported", out);
+            }
+        }
+        Holder::ToCompletion if policy.text() == "Always" => policy.unsupported(&["Never", "OnFailure"], out),
+        Holder::ToCompletion | Holder::Any => {}
+    }
+}
