@@ -102,8 +102,10 @@ fn push(text: &mut String, mark: char, name: &str, doc: &mut Vec<&str>) {
     text.push(mark);
     text.push_str(name);
     text.push('\t');
-    // Paragraphs stay apart; line feeds would end the entry.
-    text.push_str(&doc.join("\u{1}"));
+    // Paragraphs stay apart; line feeds would end the entry. Rust's documentation escapes some characters.
+    let plain = doc.join("\u{1}");
+    let plain = [r"\<", r"\>", r"\[", r"\]", r"\\"].iter().fold(plain, |text, escaped| text.replace(escaped, &escaped[1..]));
+    text.push_str(&plain);
     text.push('\n');
     doc.clear();
 }

@@ -20,7 +20,15 @@ use std::io::{Read, Write};
 use std::sync::Arc;
 
 /// Content type of the v2 document in protobuf.
-pub const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+pub const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+/// The name that clients ask for it by; it is no valid media type, so answers carry [`V2_PROTOBUF`].
+const V2_PROTOBUF_ASKED: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+
+/// Does the Accept header ask for v2 in protobuf?
+pub fn wants_protobuf(accept: &str) -> bool {
+    let media = |part: &str| part.split(';').next().unwrap_or_default().trim().to_owned();
+    accept.split(',').map(media).any(|m| m == V2_PROTOBUF || m == V2_PROTOBUF_ASKED)
+}
 
 /// The version a document is written in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

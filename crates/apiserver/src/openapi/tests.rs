@@ -97,6 +97,8 @@ fn entry(message: &[u8], number: u32, name: &str) -> Vec<u8> {
 fn the_protobuf_document_has_the_patch_parameters_and_merge_keys() {
     let document = openapi().v2(true);
     assert_eq!(document.content_type, V2_PROTOBUF);
+    assert!(wants_protobuf("application/com.github.proto-openapi.spec.v2@v1.0+protobuf"));
+    assert!(!wants_protobuf("application/json"));
     let document = document.plain();
     assert_eq!(child(&document, 1), b"2.0");
     let item = entry(&child(&document, 8), 2, "/api/v1/namespaces/{namespace}/pods/{name}");
