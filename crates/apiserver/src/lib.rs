@@ -33,4 +33,4 @@ pub use config::Config;
 pub use error::Error;
 pub use registry::seal::{PlainSealer, Sealer};
 pub use registry::service_ips::Ranges;
-pub use server::{ApiServer, Parts};
+pub use server::{ApiServer, Parts, PathHandler};

@@ -89,16 +89,9 @@ impl Drop for InFlight {
     }
 }
 
-impl Default for Metrics {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Metrics {
-    /// All at zero.
-    pub fn new() -> Self {
-        let mut registry = Registry::default();
+    /// All at zero, beside what the parts below have registered.
+    pub fn new(mut registry: Registry) -> Self {
         let requests = Family::<Coded, Counter>::default();
         let durations = Family::<Labels, Histogram, fn() -> Histogram>::new_with_constructor(histogram);
         let inflight = Gauge::default();

@@ -7,15 +7,17 @@ use crate::error::{of_store, retry_later};
 use crate::registry::kinds::Kinds;
 use crate::registry::seal::Sealer;
 use crate::registry::service_ips::Ranges;
+use bytes::Bytes;
 use kybern_authn::issuer::Issuer;
 use kybern_admission::{Chain, Env};
-use kybern_api::attributes::Attributes;
+use kybern_api::attributes::{Attributes, UserInfo};
 use kybern_api::error::Status;
 use kybern_api::kind::KindDef;
 use kybern_api::seam::{Clock, Ids};
 use kybern_authn::Authenticator;
 use kybern_raftstore::store::Store;
 use kybern_rbac::{Authorizer, Decision};
+use prometheus_client::registry::Registry;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -43,6 +45,20 @@ pub struct Parts {
     pub sealer: Arc<dyn Sealer>,
     /// The kinds to serve.
     pub kinds: Vec<Arc<KindDef>>,
+    /// Paths of the binary's own, by their whole path.
+    pub paths: Vec<(String, Arc<dyn PathHandler>)>,
+    /// Where the parts below register their figures; `/metrics` shows them with the server's own.
+    pub metrics: Registry,
+}
+
+/// Answers POSTs to one path, after authentication and authorisation (as a path request) like any other.
+#[async_trait::async_trait]
+pub trait PathHandler: Send + Sync + 'static {
+    /// The answer's JSON.
+    ///
+    /// # Errors
+    /// The Status to answer with.
+    async fn post(&self, user: &UserInfo, body: Bytes) -> Result<Bytes, Status>;
 }
 
 impl std::fmt::Debug for Parts {
@@ -61,6 +77,7 @@ pub(crate) struct Inner {
     pub(crate) admission: Arc<Chain>,
     pub(crate) issuer: Option<Arc<Issuer>>,
     pub(crate) kinds: Arc<Kinds>,
+    pub(crate) paths: Vec<(String, Arc<dyn PathHandler>)>,
     pub(crate) caches: Arc<Caches>,
     pub(crate) ranges: Ranges,
     pub(crate) metrics: crate::metrics::Metrics,
@@ -100,8 +117,9 @@ impl ApiServer {
             admission: parts.admission,
             issuer: parts.issuer,
             kinds,
+            paths: parts.paths,
             caches,
-            metrics: crate::metrics::Metrics::new(),
+            metrics: crate::metrics::Metrics::new(parts.metrics),
             tasks: TaskTracker::new(),
             drain: CancellationToken::new(),
             stop: CancellationToken::new(),

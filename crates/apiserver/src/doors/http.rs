@@ -8,7 +8,7 @@ use crate::present::negotiate::{Negotiated, negotiate};
 use crate::present::respond;
 use crate::request::chain::{Authorized, Caller};
 use crate::request::info::RequestInfo;
-use crate::server::ApiServer;
+use crate::server::{ApiServer, PathHandler};
 use crate::verbs::Payload;
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use bytes::Bytes;
@@ -17,6 +17,7 @@ use http_body_util::{BodyExt, Limited};
 use kybern_api::error::Status;
 use kybern_authn::Credentials;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use tokio::time::Instant;
 
 static AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
@@ -74,7 +75,10 @@ impl ApiServer {
             let caller = self.caller(&parts).await?;
             let auth = self.0.authorize(info, caller).await?;
             if !auth.attributes.is_resource() {
-                return paths::serve(self, auth, &parts).await;
+                return match self.own_path(&parts) {
+                    Some(handler) => self.post(handler.as_ref(), &auth, body).await,
+                    None => paths::serve(self, auth, &parts).await,
+                };
             }
             let resource = self.0.resolve(&auth)?;
             if crate::subresource::is_connection(&auth.attributes.subresource) {
@@ -91,6 +95,24 @@ impl ApiServer {
         };
         response.extensions_mut().insert(labels);
         Ok(response)
+    }
+
+    /// The binary's own handler for a POST to this path.
+    fn own_path(&self, parts: &::http::request::Parts) -> Option<Arc<dyn PathHandler>> {
+        let own = self.0.paths.iter().find(|(path, _)| parts.method == Method::POST && path == parts.uri.path());
+        own.map(|(_, handler)| Arc::clone(handler))
+    }
+
+    async fn post<B>(&self, handler: &dyn PathHandler, auth: &Authorized, body: B) -> Result<Response<Body>, Status>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let max = self.0.config.max_body;
+        let read = Limited::new(body, max).collect().await;
+        let body = read.map_err(|e| body_error(e, max))?.to_bytes();
+        let answer = handler.post(&auth.attributes.user, body).await?;
+        respond::document(StatusCode::OK, answer, &Negotiated::default())
     }
 
     async fn answer(
