@@ -1,15 +1,19 @@
 //! The plugins, in the order in which they run.
 
+mod always_pull_images;
 mod certificate_approval;
 mod certificate_signing;
 mod certificate_subject;
+mod default_classes;
 mod default_tolerations;
 mod external_ips;
 mod namespace_lifecycle;
 mod node_restriction;
 mod node_taints;
 mod priority;
+mod runtime_class;
 mod service_account;
+mod storage_in_use;
 
 use crate::plugin::Plugin;
 use std::sync::Arc;
@@ -20,13 +24,19 @@ type Row = (fn() -> Arc<dyn Plugin>, bool);
 /// Kubernetes' order.
 pub(crate) static TABLE: &[Row] = &[
     (|| Arc::new(namespace_lifecycle::NamespaceLifecycle), true),
+    (|| Arc::new(always_pull_images::AlwaysPullImages), false),
     (|| Arc::new(service_account::ServiceAccount), true),
     (|| Arc::new(node_restriction::NodeRestriction), true),
     (|| Arc::new(node_taints::TaintNodesByCondition), true),
     (|| Arc::new(priority::Priority), true),
     (|| Arc::new(default_tolerations::DefaultTolerationSeconds), true),
+    (|| Arc::new(default_classes::DefaultStorageClass), true),
+    // off until the controllers run that take its finalizers off again
+    (|| Arc::new(storage_in_use::StorageObjectInUseProtection), false),
+    (|| Arc::new(runtime_class::RuntimeClass), true),
     (|| Arc::new(certificate_approval::CertificateApproval), true),
     (|| Arc::new(certificate_signing::CertificateSigning), true),
     (|| Arc::new(certificate_subject::CertificateSubjectRestriction), true),
+    (|| Arc::new(default_classes::DefaultIngressClass), true),
     (|| Arc::new(external_ips::DenyServiceExternalIPs), true),
 ];

@@ -18,12 +18,18 @@ fn plugins_run_in_kubernetes_order() {
         "TaintNodesByCondition",
         "Priority",
         "DefaultTolerationSeconds",
+        "DefaultStorageClass",
+        "RuntimeClass",
         "CertificateApproval",
         "CertificateSigning",
         "CertificateSubjectRestriction",
+        "DefaultIngressClass",
         "DenyServiceExternalIPs",
     ];
     assert!(order.windows(2).all(|pair| place(pair[0]) < place(pair[1])), "{names:?}");
+    for off in ["AlwaysPullImages", "StorageObjectInUseProtection"] {
+        assert!(!names.contains(&off), "{off} is off by default");
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What is let into the store, and in which shape.
 
 mod chain;
+mod classes;
 mod nodes;
 mod plugins;
 mod world;

@@ -93,9 +93,14 @@ impl Default for Call<'_> {
 impl Call<'_> {
     /// Sends it through the default chain, twice over the mutation: what comes out would be stored.
     pub fn send(&self, world: &World, object: Value) -> Result<Value, Status> {
+        self.send_through(&Switches::default(), world, object)
+    }
+
+    /// The same through a chain with these switches.
+    pub fn send_through(&self, switches: &Switches, world: &World, object: Value) -> Result<Value, Status> {
         let mut object = object;
         let deletes = self.operation == Operation::Delete;
-        self.with(world, |chain, request, env| {
+        self.with(switches, world, |chain, request, env| {
             chain.mutate(request, (!deletes).then_some(&mut object), env)?;
             let once = object.clone();
             chain.mutate(request, (!deletes).then_some(&mut object), env)?;
@@ -105,7 +110,7 @@ impl Call<'_> {
         Ok(object)
     }
 
-    fn with<T>(&self, world: &World, act: impl FnOnce(&Chain, &Request<'_>, &Env<'_>) -> T) -> T {
+    fn with<T>(&self, switches: &Switches, world: &World, act: impl FnOnce(&Chain, &Request<'_>, &Env<'_>) -> T) -> T {
         let mut words = self.user.split(',');
         let user = UserInfo {
             name: words.next().unwrap_or_default().into(),
@@ -125,6 +130,6 @@ impl Call<'_> {
             dry_run: false,
             options: &Value::Null,
         };
-        act(&Chain::new(&Switches::default()).expect("a chain"), &request, &env)
+        act(&Chain::new(switches).expect("a chain"), &request, &env)
     }
 }

@@ -249,8 +249,11 @@ fn tampered_requests_are_refused() {
     assert!(CertificateRequest::from_pem(&ca).is_err(), "asks to be a CA");
 }
 
-/// subject, SANs, signer, usages, asker, signed?, approved by itself?
-const SIGNERS: &[(&str, &str, &str, &[&str], &str, bool, Option<NodeApproval>)] = &[
+/// Subject, SANs, signer, usages, asker, signed?, approved by itself?
+type SignerCase =
+    (&'static str, &'static str, &'static str, &'static [&'static str], &'static str, bool, Option<NodeApproval>);
+
+const SIGNERS: &[SignerCase] = &[
     (
         "/O=system:nodes/CN=system:node:n1",
         "",

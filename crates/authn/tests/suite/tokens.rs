@@ -256,7 +256,7 @@ fn bootstrap_tokens_follow_their_secret() {
         list.extend(value.map(|v| (key, v)));
         list
     };
-    let cases: &[(&str, &str, Vec<(&str, &str)>, bool)] = &[
+    let cases = [
         ("as it should be", KIND, good.to_vec(), true),
         ("without expiration", KIND, with("expiration", None), true),
         ("without groups", KIND, with("auth-extra-groups", None), true),
@@ -279,10 +279,10 @@ fn bootstrap_tokens_follow_their_secret() {
     ];
     for (what, kind, values, passes) in cases {
         let cluster = Cluster::new();
-        bootstrap_secret(&cluster.world, kind, values);
+        bootstrap_secret(&cluster.world, kind, &values);
         let outcome = cluster.bearer(TOKEN, 10);
-        assert_eq!(matches!(outcome, Outcome::Known(_)), *passes, "{what}: {outcome:?}");
-        if *passes {
+        assert_eq!(matches!(outcome, Outcome::Known(_)), passes, "{what}: {outcome:?}");
+        if passes {
             let user = known(outcome);
             assert_eq!(user.name, "system:bootstrap:abcdef");
             assert_eq!(user.groups[0], "system:bootstrappers");
