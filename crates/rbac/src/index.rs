@@ -9,6 +9,7 @@ use kybern_api::seam::Lister;
 use parking_lot::Mutex;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use smol_str::{SmolStr, format_smolstr};
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -30,7 +31,7 @@ impl Grant {
         let b = &self.binding;
         let (kind, name) = match b.namespace.is_empty() {
             true => ("ClusterRoleBinding", b.name.clone()),
-            false => ("RoleBinding", format!("{}/{}", b.name, b.namespace)),
+            false => ("RoleBinding", format_smolstr!("{}/{}", b.name, b.namespace)),
         };
         format!("RBAC: allowed by {kind} \"{name}\" of {} \"{}\"", b.role.kind, b.role.name)
     }
@@ -47,13 +48,13 @@ pub(crate) struct Index {
 struct Snapshot {
     stamp: [u64; 4],
     cluster: Grants,
-    namespaces: HashMap<String, Grants>,
+    namespaces: HashMap<SmolStr, Grants>,
 }
 
 #[derive(Debug, Default)]
 struct Grants {
-    users: HashMap<String, Vec<Grant>>,
-    groups: HashMap<String, Vec<Grant>>,
+    users: HashMap<SmolStr, Vec<Grant>>,
+    groups: HashMap<SmolStr, Vec<Grant>>,
 }
 
 impl Index {
@@ -96,8 +97,8 @@ fn stamp(objects: &dyn Lister) -> [u64; 4] {
 
 impl Grants {
     fn visit<B>(&self, user: &UserInfo, each: &mut impl FnMut(&Grant) -> ControlFlow<B>) -> ControlFlow<B> {
-        let by_user = self.users.get(&user.name).into_iter();
-        let by_group = user.groups.iter().filter_map(|group| self.groups.get(group));
+        let by_user = self.users.get(user.name.as_str()).into_iter();
+        let by_group = user.groups.iter().filter_map(|group| self.groups.get(group.as_str()));
         by_user.chain(by_group).flatten().try_for_each(each)
     }
 
@@ -123,7 +124,7 @@ struct Parsed {
     bindings: Cache<Binding>,
 }
 
-type Cache<T> = HashMap<(String, String), (u64, Arc<T>)>;
+type Cache<T> = HashMap<(SmolStr, SmolStr), (u64, Arc<T>)>;
 
 impl Parsed {
     fn build(&mut self, stamp: [u64; 4], objects: &dyn Lister) -> Snapshot {
@@ -148,11 +149,11 @@ impl Parsed {
     /// The binding with the rules of its role; None while the role does not exist.
     fn grant(&self, binding: &Arc<Binding>) -> Option<Grant> {
         let (cache, namespace) = match binding.role.kind.as_str() {
-            "ClusterRole" => (&self.cluster_roles, ""),
-            "Role" if !binding.namespace.is_empty() => (&self.roles, binding.namespace.as_str()),
+            "ClusterRole" => (&self.cluster_roles, SmolStr::default()),
+            "Role" if !binding.namespace.is_empty() => (&self.roles, binding.namespace.clone()),
             _ => return None,
         };
-        let (_, role) = cache.get(&(namespace.to_owned(), binding.role.name.clone()))?;
+        let (_, role) = cache.get(&(namespace, binding.role.name.clone()))?;
         Some(Grant { rules: role.rules.clone(), binding: binding.clone() })
     }
 }
@@ -162,7 +163,7 @@ fn refresh<T>(cache: &mut Cache<T>, objects: Vec<Object>, read: impl Fn(&Object)
     let mut old = std::mem::take(cache);
     cache.reserve(objects.len());
     for object in objects {
-        let key = (object.head.namespace.to_string(), object.head.name.to_string());
+        let key = (object.head.namespace.clone(), object.head.name.clone());
         let entry = match old.remove(&key) {
             Some(found) if found.0 == object.revision => found,
             _ => (object.revision, Arc::new(read(&object))),
@@ -189,8 +190,8 @@ impl Role {
 
 #[derive(Debug)]
 struct Binding {
-    namespace: String,
-    name: String,
+    namespace: SmolStr,
+    name: SmolStr,
     role: RoleRef,
     subjects: Vec<Subject>,
 }
@@ -198,16 +199,16 @@ struct Binding {
 #[derive(Debug, Default, Deserialize)]
 struct RoleRef {
     #[serde(default)]
-    kind: String,
+    kind: SmolStr,
     #[serde(default)]
-    name: String,
+    name: SmolStr,
 }
 
 /// A user (service accounts by their user name) or a group.
 #[derive(Debug)]
 struct Subject {
     is_group: bool,
-    name: String,
+    name: SmolStr,
 }
 
 impl Binding {
@@ -222,8 +223,8 @@ impl Binding {
         }
         let found: View = view(object);
         Self {
-            namespace: object.head.namespace.to_string(),
-            name: object.head.name.to_string(),
+            namespace: object.head.namespace.clone(),
+            name: object.head.name.clone(),
             role: found.role_ref,
             subjects: found.subjects.unwrap_or_default().into_iter().filter_map(SubjectView::resolve).collect(),
         }
@@ -233,11 +234,11 @@ impl Binding {
 #[derive(Deserialize)]
 struct SubjectView {
     #[serde(default)]
-    kind: String,
+    kind: SmolStr,
     #[serde(default)]
-    name: String,
+    name: SmolStr,
     #[serde(default)]
-    namespace: String,
+    namespace: SmolStr,
 }
 
 impl SubjectView {
@@ -247,7 +248,7 @@ impl SubjectView {
             "Group" => Some(Subject { is_group: true, name: self.name }),
             "ServiceAccount" if !self.namespace.is_empty() => Some(Subject {
                 is_group: false,
-                name: format!("system:serviceaccount:{}:{}", self.namespace, self.name),
+                name: format_smolstr!("system:serviceaccount:{}:{}", self.namespace, self.name),
             }),
             _ => None,
         }

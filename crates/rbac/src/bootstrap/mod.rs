@@ -6,6 +6,9 @@
 mod bindings;
 mod cluster;
 mod namespaced;
+mod reconcile;
+
+pub use reconcile::reconciled;
 
 use crate::rules::Rule;
 use serde_json::{Map, Value, json};
@@ -76,8 +79,7 @@ fn metadata(namespace: &str, name: &str) -> Value {
     let mut metadata = json!({
         "name": name,
         "labels": { "kubernetes.io/bootstrapping": "rbac-defaults" },
-        // reconciled at every start unless somebody sets this to false
-        "annotations": { "rbac.authorization.kubernetes.io/autoupdate": "true" },
+        "annotations": { reconcile::AUTOUPDATE: "true" },
     });
     if !namespace.is_empty() {
         metadata["namespace"] = namespace.into();
