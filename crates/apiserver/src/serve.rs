@@ -69,7 +69,10 @@ impl ApiServer {
             let (server, chain) = (server.clone(), chain.clone());
             async move {
                 request.extensions_mut().insert(chain);
-                Ok::<_, Infallible>(server.handle(request).await)
+                Ok::<_, Infallible>(match server.grpc(request).await {
+                    Ok(answer) => answer,
+                    Err(request) => server.handle(request).await,
+                })
             }
         });
         let mut builder = auto::Builder::new(TokioExecutor::new());

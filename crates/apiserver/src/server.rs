@@ -4,6 +4,7 @@ use crate::cache::Caches;
 use crate::cache::window::Bounds;
 use crate::config::Config;
 use crate::error::{of_store, retry_later};
+use crate::nodes::Nodes;
 use crate::registry::kinds::Kinds;
 use crate::registry::seal::Sealer;
 use crate::registry::service_ips::Ranges;
@@ -17,9 +18,11 @@ use kybern_api::seam::{Clock, Ids};
 use kybern_authn::Authenticator;
 use kybern_raftstore::store::Store;
 use kybern_rbac::{Authorizer, Decision};
+use kybern_wire::node::Server;
 use prometheus_client::registry::Registry;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -81,6 +84,10 @@ pub(crate) struct Inner {
     pub(crate) caches: Arc<Caches>,
     pub(crate) ranges: Ranges,
     pub(crate) metrics: crate::metrics::Metrics,
+    /// The nodes that connections go to.
+    pub(crate) nodes: Arc<Nodes>,
+    /// The live servers, for the agents.
+    pub(crate) servers: watch::Sender<Vec<Server>>,
     pub(crate) tasks: TaskTracker,
     /// Ends streams and accepts nothing new.
     pub(crate) drain: CancellationToken,
@@ -120,6 +127,8 @@ impl ApiServer {
             paths: parts.paths,
             caches,
             metrics: crate::metrics::Metrics::new(parts.metrics),
+            nodes: Nodes::new(),
+            servers: watch::Sender::new(Vec::new()),
             tasks: TaskTracker::new(),
             drain: CancellationToken::new(),
             stop: CancellationToken::new(),
@@ -142,6 +151,21 @@ impl ApiServer {
     /// The served kinds.
     pub fn kinds(&self) -> Arc<Kinds> {
         self.0.kinds.clone()
+    }
+
+    /// The nodes connected to this server. [`Nodes::set_peers`] lets it reach the others.
+    pub fn nodes(&self) -> &Arc<Nodes> {
+        &self.0.nodes
+    }
+
+    /// Tells the agents which servers live, now and at each change.
+    pub fn publish_servers(&self, servers: Vec<Server>) {
+        self.0.servers.send_replace(servers);
+    }
+
+    /// The servers last published, and their changes; what [`crate::nodes::peers::GrpcPeers`] follows.
+    pub fn servers(&self) -> watch::Receiver<Vec<Server>> {
+        self.0.servers.subscribe()
     }
 
     /// Lets open streams end and waits for the server's tasks, up to the drain timeout.

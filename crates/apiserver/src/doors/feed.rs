@@ -1,20 +1,18 @@
 //! One node's watches over one stream.
 
-use crate::doors::grpc::{Change, Corridor, Selection};
+use crate::doors::local::LocalTransport;
 use bytes::Bytes;
-use futures::{Stream, StreamExt};
-use kybern_api::attributes::UserInfo;
+use futures::StreamExt;
 use kybern_api::error::{Reason, Status};
 use kybern_api::object::{EventType, Object};
+use kybern_client::transport::{List, Resource, Selection, Transport, WatchEvent};
 use kybern_wire::node::feed_event::Type;
 use kybern_wire::node::{FeedEvent, FeedRequest, Subscribe, feed_request};
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+use tokio_util::task::AbortOnDropHandle;
 use tonic::Streaming;
 
 /// Events that wait for the transport, over all subscriptions; a node that reads slowly slows its
@@ -25,22 +23,18 @@ const MAX_SUBSCRIPTIONS: usize = 4096;
 /// Pause before a watch that ended at once is opened again.
 const REOPEN: Duration = Duration::from_millis(200);
 
-/// Serves the subscriptions that arrive until the node ends the stream; yields their events.
+/// The events of the subscriptions that arrive, and the task that makes them until the node ends the
+/// stream.
 pub(super) fn run(
-    corridor: Arc<dyn Corridor>,
-    user: UserInfo,
+    transport: LocalTransport,
     mut requests: Streaming<FeedRequest>,
-    tasks: &TaskTracker,
-    drain: &CancellationToken,
-) -> impl Stream<Item = FeedEvent> + Send + use<> {
+) -> (ReceiverStream<FeedEvent>, impl Future<Output = ()> + Send) {
     let (out, events) = mpsc::channel(QUEUE);
-    let drain = drain.clone();
-    tasks.spawn(async move {
+    let task = async move {
         let mut subscriptions: HashMap<u32, AbortOnDropHandle<()>> = HashMap::new();
         loop {
             let request = tokio::select! {
                 request = requests.message() => request,
-                () = drain.cancelled() => return,
                 () = out.closed() => return,
             };
             let Ok(Some(request)) = request else { return };
@@ -53,7 +47,7 @@ pub(super) fn run(
                         continue;
                     }
                     let id = s.id;
-                    let task = Subscription { corridor: corridor.clone(), user: user.clone(), out: out.clone(), id };
+                    let task = Subscription { transport: transport.clone(), out: out.clone(), id };
                     subscriptions.insert(id, AbortOnDropHandle::new(tokio::spawn(task.run(s))));
                 }
                 Some(feed_request::Request::Unsubscribe(id)) => {
@@ -62,8 +56,8 @@ pub(super) fn run(
                 None => {}
             }
         }
-    });
-    ReceiverStream::new(events)
+    };
+    (ReceiverStream::new(events), task)
 }
 
 /// The node is gone: nobody takes events any more.
@@ -82,25 +76,22 @@ impl From<Gone> for End {
 }
 
 struct Subscription {
-    corridor: Arc<dyn Corridor>,
-    user: UserInfo,
+    transport: LocalTransport,
     out: mpsc::Sender<FeedEvent>,
     id: u32,
 }
 
 impl Subscription {
     async fn run(self, subscribe: Subscribe) {
+        let resource = Resource::new(&subscribe.group, &subscribe.version, &subscribe.resource);
         let selection = Selection {
-            group: subscribe.group,
-            version: subscribe.version,
-            resource: subscribe.resource,
             namespace: subscribe.namespace,
-            fields: subscribe.field_selector,
             labels: subscribe.label_selector,
+            fields: subscribe.field_selector,
         };
         let mut revision = subscribe.resource_version;
         loop {
-            match self.follow(&selection, revision).await {
+            match self.follow(&resource, &selection, revision).await {
                 Ok(last) => revision = last,
                 Err(End::Failed(status)) if matches!(status.reason, Reason::Expired | Reason::Gone) => revision = 0,
                 Err(End::Failed(status)) => {
@@ -112,18 +103,18 @@ impl Subscription {
         }
     }
     /// Lists if nothing is known yet, then watches until the watch ends; the last revision delivered.
-    async fn follow(&self, selection: &Selection, revision: u64) -> Result<u64, End> {
-        let mut last = if revision == 0 { self.present(selection).await? } else { revision };
-        let mut changes = self.corridor.watch(&self.user, selection, last).await.map_err(End::Failed)?;
+    async fn follow(&self, resource: &Resource, selection: &Selection, revision: u64) -> Result<u64, End> {
+        let mut last = if revision == 0 { self.present(resource, selection).await? } else { revision };
+        let mut changes = self.transport.watch(resource, selection, last).await.map_err(End::Failed)?;
         let mut seen = false;
         while let Some(change) = changes.next().await {
             seen = true;
             match change.map_err(End::Failed)? {
-                Change::Object(kind, object) => {
+                WatchEvent::Object(kind, object) => {
                     last = object.revision;
                     self.object(kind, object).await?;
                 }
-                Change::Bookmark(revision) => {
+                WatchEvent::Bookmark(revision) => {
                     last = revision;
                     self.send(Type::Bookmark, revision, Bytes::new()).await?;
                 }
@@ -135,10 +126,10 @@ impl Subscription {
         Ok(last)
     }
 
-    async fn present(&self, selection: &Selection) -> Result<u64, End> {
-        let (revision, objects) = self.corridor.list(&self.user, selection).await.map_err(End::Failed)?;
+    async fn present(&self, resource: &Resource, selection: &Selection) -> Result<u64, End> {
+        let List { revision, items } = self.transport.list(resource, selection).await.map_err(End::Failed)?;
         self.send(Type::Reset, revision, Bytes::new()).await?;
-        for object in objects {
+        for object in items {
             self.object(EventType::Added, object).await?;
         }
         self.send(Type::Synced, revision, Bytes::new()).await?;

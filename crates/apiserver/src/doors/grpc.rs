@@ -1,27 +1,35 @@
 //! The agents' door: the node protocol, entering the corridor with the identity of each call.
 
 use crate::doors::feed;
+use crate::doors::relay::RelayDoor;
 use crate::nodes::{NodeLink, Nodes};
+use crate::present::body::Body;
+use crate::server::ApiServer;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
+use http_body_util::{BodyExt, Full, Limited};
 use kybern_api::attributes::UserInfo;
 use kybern_api::error::{Reason, Status};
-use kybern_api::object::{EventType, Object};
+use kybern_authn::Credentials;
 use kybern_wire::node::node_server::{Node, NodeServer};
+use kybern_wire::node::relay_server::RelayServer;
 use kybern_wire::node::{
-    CallRequest, CallResponse, FeedEvent, FeedRequest, FromNode, Server, ServerList, ServersRequest, ToNode, from_node,
+    CallRequest, CallResponse, FeedEvent, FeedRequest, FromNode, ServerList, ServersRequest, ToNode, from_node,
 };
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
 use tokio_stream::wrappers::{UnboundedReceiverStream, WatchStream};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tonic::server::NamedService;
 use tonic::{Request, Response, Streaming};
+use tower_service::Service;
 
 /// Largest message of an agent: a status write carries an object.
 const MAX_MESSAGE: usize = 4 << 20;
+/// Largest answer to an agent's call: a page of objects.
+const MAX_ANSWER: usize = 32 << 20;
+/// The agents' name as managers of what they write.
+const AGENT: &str = "kybern-agent";
 /// How long an agent may take to say who it is on a reverse stream.
 const HELLO_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -29,90 +37,15 @@ const HELLO_DEADLINE: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, Default)]
 pub struct PeerChain(pub Arc<Vec<Vec<u8>>>);
 
-/// What a watch selects.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Selection {
-    /// API group, empty for core.
-    pub group: String,
-    /// Version.
-    pub version: String,
-    /// Plural.
-    pub resource: String,
-    /// Namespace; empty: all.
-    pub namespace: String,
-    /// Field selector; empty: all.
-    pub fields: String,
-    /// Label selector; empty: all.
-    pub labels: String,
-}
-
-/// One item of a watch.
-#[derive(Debug, Clone)]
-pub enum Change {
-    /// An object as the watch sees it; of a deleted one, the last state with the deleting revision.
-    Object(EventType, Object),
-    /// All changes up to this revision have been delivered.
-    Bookmark(u64),
-}
-
-/// The corridor as this door enters it. Every call is authorised for the user it names.
-#[async_trait::async_trait]
-pub trait Corridor: Send + Sync + 'static {
-    /// Who holds these credentials; `path` is the gRPC method's.
-    ///
-    /// # Errors
-    /// 401.
-    async fn authenticate(&self, chain: &[Vec<u8>], bearer: Option<&str>, path: &str) -> Result<UserInfo, Status>;
-    /// One API request, answered with an object or a Status.
-    async fn call(&self, user: &UserInfo, request: http::Request<Bytes>) -> http::Response<Bytes>;
-    /// The selected objects and the revision of the snapshot.
-    ///
-    /// # Errors
-    /// As any list.
-    async fn list(&self, user: &UserInfo, selection: &Selection) -> Result<(u64, Vec<Object>), Status>;
-    /// Changes after a revision. The stream ends when the server says so; Expired: list again.
-    ///
-    /// # Errors
-    /// As any watch.
-    async fn watch(
-        &self,
-        user: &UserInfo,
-        selection: &Selection,
-        after: u64,
-    ) -> Result<BoxStream<'static, Result<Change, Status>>, Status>;
-}
-
 /// The node service.
-#[derive(Clone)]
-pub struct NodeDoor {
-    pub(super) corridor: Arc<dyn Corridor>,
-    pub(super) nodes: Arc<Nodes>,
-    servers: watch::Receiver<Vec<Server>>,
-    /// Owns the tasks that outlive their calls' first answer.
-    tasks: TaskTracker,
-    /// Ends every stream.
-    drain: CancellationToken,
-}
+#[derive(Debug, Clone)]
+pub struct NodeDoor(pub(super) ApiServer);
 
 impl NodeDoor {
-    /// `servers` are the API addresses of all live servers.
-    pub fn new(
-        corridor: Arc<dyn Corridor>,
-        nodes: Arc<Nodes>,
-        servers: watch::Receiver<Vec<Server>>,
-        tasks: TaskTracker,
-        drain: CancellationToken,
-    ) -> Self {
-        Self { corridor, nodes, servers, tasks, drain }
-    }
-    /// As a gRPC service for the API port.
-    pub fn into_service(self) -> NodeServer<Self> {
-        NodeServer::new(self).max_decoding_message_size(MAX_MESSAGE)
-    }
     /// Runs a task of a stream until it ends or the server drains.
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let drain = self.drain.clone();
-        self.tasks.spawn(async move {
+        let drain = self.0.0.drain.clone();
+        self.0.0.tasks.spawn(async move {
             tokio::select! {
                 () = task => {}
                 () = drain.cancelled() => {}
@@ -124,7 +57,28 @@ impl NodeDoor {
         let chain = request.extensions().get::<PeerChain>().cloned().unwrap_or_default();
         let header = request.metadata().get("authorization").and_then(|v| v.to_str().ok());
         let bearer = header.and_then(|h| h.strip_prefix("Bearer "));
-        self.corridor.authenticate(&chain.0, bearer, path).await.map_err(to_grpc)
+        let now = self.0.0.clock.now().as_second();
+        self.0.0.authenticate(Credentials { chain: &chain.0, bearer, path, now }).await.map_err(to_grpc)
+    }
+}
+
+impl ApiServer {
+    /// Serves a gRPC call of the node protocol; None when the path is none of it.
+    pub(crate) async fn grpc<B>(&self, request: http::Request<B>) -> Result<http::Response<Body>, http::Request<B>>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
+    {
+        let service = request.uri().path().split('/').nth(1).unwrap_or_default();
+        let served = if service == NodeServer::<NodeDoor>::NAME {
+            NodeServer::new(NodeDoor(self.clone())).max_decoding_message_size(MAX_MESSAGE).call(request).await
+        } else if service == RelayServer::<RelayDoor>::NAME {
+            RelayServer::new(RelayDoor(NodeDoor(self.clone()))).call(request).await
+        } else {
+            return Err(request);
+        };
+        let Ok(response) = served;
+        Ok(response.map(Body::foreign))
     }
 }
 
@@ -139,6 +93,23 @@ impl Drop for Attached {
     fn drop(&mut self) {
         self.nodes.detach(&self.node, &self.link);
     }
+}
+
+/// A call as the HTTP request that it stands for, with its credentials.
+fn http_request(call: Request<CallRequest>) -> Result<http::Request<Full<Bytes>>, tonic::Status> {
+    let (metadata, extensions, call) = call.into_parts();
+    let mut builder = http::Request::builder().method(call.method.as_str()).uri(call.path);
+    if !call.content_type.is_empty() {
+        builder = builder.header(http::header::CONTENT_TYPE, call.content_type);
+    }
+    if let Some(token) = metadata.get("authorization") {
+        builder = builder.header(http::header::AUTHORIZATION, token.as_bytes());
+    }
+    if let Some(chain) = extensions.get::<PeerChain>() {
+        builder = builder.extension(chain.clone());
+    }
+    let request = builder.header(http::header::USER_AGENT, AGENT).body(Full::new(call.body));
+    request.map_err(|e| tonic::Status::invalid_argument(e.to_string()))
 }
 
 /// A Status in gRPC's terms.
@@ -169,19 +140,16 @@ impl Node for NodeDoor {
         request: Request<Streaming<FeedRequest>>,
     ) -> Result<Response<Self::FeedStream>, tonic::Status> {
         let user = self.user(&request, "/kybern.node.v1.Node/Feed").await?;
-        let events = feed::run(self.corridor.clone(), user, request.into_inner(), &self.tasks, &self.drain);
+        let (events, task) = feed::run(self.0.transport(user, AGENT), request.into_inner());
+        self.spawn(task);
         Ok(Response::new(events.map(Ok).boxed()))
     }
 
     async fn call(&self, request: Request<CallRequest>) -> Result<Response<CallResponse>, tonic::Status> {
-        let user = self.user(&request, "/kybern.node.v1.Node/Call").await?;
-        let call = request.into_inner();
-        let mut builder = http::Request::builder().method(call.method.as_str()).uri(call.path);
-        if !call.content_type.is_empty() {
-            builder = builder.header(http::header::CONTENT_TYPE, call.content_type);
-        }
-        let request = builder.body(call.body).map_err(|e| tonic::Status::invalid_argument(e.to_string()))?;
-        let (head, body) = self.corridor.call(&user, request).await.into_parts();
+        let response = self.0.handle(http_request(request)?).await;
+        let (head, body) = response.into_parts();
+        let body = Limited::new(body, MAX_ANSWER).collect().await;
+        let body = body.map_err(|e| tonic::Status::out_of_range(e.to_string()))?.to_bytes();
         Ok(Response::new(CallResponse { code: head.status.as_u16().into(), body }))
     }
 
@@ -201,20 +169,20 @@ impl Node for NodeDoor {
                 ));
             }
         }
-        let (link, queue) = self.nodes.attach(&node);
-        let attached = Attached { nodes: self.nodes.clone(), node, link };
+        let (link, queue) = self.0.nodes().attach(&node);
+        let attached = Attached { nodes: self.0.nodes().clone(), node, link };
         self.spawn(async move {
             while let Ok(Some(frame)) = frames.message().await {
                 attached.link.deliver(frame);
             }
         });
-        let ended = self.drain.clone().cancelled_owned();
+        let ended = self.0.0.drain.clone().cancelled_owned();
         Ok(Response::new(UnboundedReceiverStream::new(queue).map(Ok).take_until(ended).boxed()))
     }
 
     async fn servers(&self, request: Request<ServersRequest>) -> Result<Response<Self::ServersStream>, tonic::Status> {
         self.user(&request, "/kybern.node.v1.Node/Servers").await?;
-        let lists = WatchStream::new(self.servers.clone()).map(|servers| Ok(ServerList { servers }));
-        Ok(Response::new(lists.take_until(self.drain.clone().cancelled_owned()).boxed()))
+        let lists = WatchStream::new(self.0.0.servers.subscribe()).map(|servers| Ok(ServerList { servers }));
+        Ok(Response::new(lists.take_until(self.0.0.drain.clone().cancelled_owned()).boxed()))
     }
 }

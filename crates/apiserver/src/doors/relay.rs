@@ -5,7 +5,7 @@ use crate::nodes::from_body;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use kybern_stream::mux::{Body, Data, Link, splice};
-use kybern_wire::node::relay_server::{Relay, RelayServer};
+use kybern_wire::node::relay_server::Relay;
 use kybern_wire::node::{FromNode, RelayFrame, ToNode, from_node, to_node};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -15,15 +15,8 @@ use tonic::{Request, Response, Streaming};
 pub const SERVERS: &str = "kybern:servers";
 
 /// The relay service: the node door's nodes, for servers.
-#[derive(Clone)]
-pub struct RelayDoor(pub NodeDoor);
-
-impl RelayDoor {
-    /// As a gRPC service for the API port.
-    pub fn into_service(self) -> RelayServer<Self> {
-        RelayServer::new(self)
-    }
-}
+#[derive(Debug, Clone)]
+pub struct RelayDoor(pub(super) NodeDoor);
 
 #[tonic::async_trait]
 impl Relay for RelayDoor {
@@ -42,7 +35,7 @@ impl Relay for RelayDoor {
         };
         let what = what.ok_or_else(|| tonic::Status::invalid_argument("nothing to open"))?;
         let (out, queue) = mpsc::unbounded_channel();
-        let answer = match self.0.nodes.open_here(&first.node, what).await {
+        let answer = match self.0.0.nodes().open_here(&first.node, what).await {
             Ok(Some(channel)) => channel,
             Ok(None) => return Err(tonic::Status::not_found("the node is not connected here")),
             // The refusal travels as the node's own: a close before the channel is open.

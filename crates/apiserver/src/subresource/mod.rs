@@ -3,9 +3,13 @@
 pub mod approval;
 pub mod binding;
 pub mod eviction;
+pub mod exec;
+pub mod log;
+pub mod portforward;
 pub mod reviews;
 pub mod scale;
 pub mod status;
+mod target;
 pub mod token;
 
 pub use status::isolate;
@@ -16,6 +20,7 @@ use crate::request::chain::Authorized;
 use crate::request::info::Verb;
 use crate::server::{ApiServer, Inner};
 use crate::verbs::{Payload, get, not_allowed, patch, update};
+use kybern_api::attributes::Attributes;
 use kybern_api::codec::{self, Decoded, Expected};
 use kybern_api::error::Status;
 use serde_json::Value;
@@ -25,14 +30,25 @@ pub(crate) fn is_connection(subresource: &str) -> bool {
     matches!(subresource, "log" | "exec" | "attach" | "portforward" | "proxy")
 }
 
-/// Serves a connection.
+/// Serves a connection. Whoever may only read must not run commands by a GET that becomes one.
 pub(crate) async fn connect(
-    _server: &ApiServer,
+    server: &ApiServer,
     resource: &Resource,
     auth: Authorized,
-    _request: http::Request<Body>,
+    request: http::Request<Body>,
 ) -> Result<http::Response<Body>, Status> {
-    Err(not_allowed(&resource.def().group, &resource.def().plural, auth.verb))
+    let subresource = auth.attributes.subresource.as_str();
+    if subresource == "log" {
+        return log::run(server, resource, &auth).await;
+    }
+    if auth.verb == Verb::Get {
+        server.0.permit(&Attributes { verb: Verb::Create.as_str().into(), ..auth.attributes.clone() }).await?;
+    }
+    match subresource {
+        "exec" | "attach" => exec::run(server, resource, &auth, request).await,
+        "portforward" => portforward::run(server, resource, &auth, request).await,
+        _ => Err(not_allowed(&resource.def().group, &resource.def().plural, auth.verb)),
+    }
 }
 
 /// Carries out a request on a subresource, or on a kind that can only be created (reviews, bindings).
