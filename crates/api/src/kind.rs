@@ -348,13 +348,6 @@ pub trait Strategy: Send + Sync + 'static {
     fn slots(&self, _obj: &Value) -> Vec<Slot> {
         Vec::new()
     }
-    /// Assigns the object to the target of a Binding (`pods/binding`).
-    ///
-    /// # Errors
-    /// The status to answer with: the object cannot be assigned now, or its kind never can.
-    fn bind(&self, _obj: &mut Value, _binding: &Value, _now: jiff::Timestamp) -> Result<(), Status> {
-        Err(Status::new(crate::error::Reason::MethodNotAllowed, "objects of this kind cannot be bound"))
-    }
     /// Cells of a Table row, one per column of the row's [`KindDef::columns`].
     fn cells(&self, def: &KindDef, obj: &Value, head: &Head, now: jiff::Timestamp) -> Vec<Value> {
         crate::kind::plain_cells(def, obj, head, now)

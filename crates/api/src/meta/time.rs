@@ -49,14 +49,14 @@ pub fn human_duration(seconds: i64) -> String {
         if b == 0 { format!("{a}{l}") } else { format!("{a}{l}{b}{s}") }
     };
     match seconds {
-        ..-1 => "<invalid>".to_owned(),
-        -1 | 0 => "0s".to_owned(),
-        ..120 => format!("{seconds}s"),
-        ..600 => pair(MINUTE, "m", 1, "s"),
-        ..10_800 => format!("{}m", seconds / MINUTE),
-        ..28_800 => pair(HOUR, "h", MINUTE, "m"),
-        ..172_800 => format!("{}h", seconds / HOUR),
-        ..691_200 => pair(DAY, "d", HOUR, "h"),
+        ..=-2 => "<invalid>".to_owned(),
+        -1..=0 => "0s".to_owned(),
+        1..=119 => format!("{seconds}s"),
+        120..=599 => pair(MINUTE, "m", 1, "s"),
+        600..=10_799 => format!("{}m", seconds / MINUTE),
+        10_800..=28_799 => pair(HOUR, "h", MINUTE, "m"),
+        28_800..=172_799 => format!("{}h", seconds / HOUR),
+        172_800..=691_199 => pair(DAY, "d", HOUR, "h"),
         _ if seconds < 2 * YEAR => format!("{}d", seconds / DAY),
         _ if seconds < 8 * YEAR => pair(YEAR, "y", DAY, "d"),
         _ => format!("{}y", seconds / YEAR),

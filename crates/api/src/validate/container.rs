@@ -187,7 +187,7 @@ fn security(context: &Field<'_, '_>, out: &mut Causes) {
     ids(context, out);
     context.field("procMount").optional_one_of(&["Default", "Unmasked"], out);
     let escalation = context.field("allowPrivilegeEscalation");
-    if escalation.value == &false {
+    if *escalation.value == false {
         if context.field("privileged").flag() {
             context.invalid("cannot set `allowPrivilegeEscalation` to false and `privileged` to true", out);
         }

@@ -120,7 +120,7 @@ fn host(spec: &Field<'_, '_>, out: &mut Causes) {
     if shared.flag() && spec.field("hostPID").flag() {
         shared.invalid("ShareProcessNamespace and HostPID cannot both be enabled", out);
     }
-    if spec.field("hostUsers").value == &false {
+    if *spec.field("hostUsers").value == false {
         for key in ["hostNetwork", "hostPID", "hostIPC"] {
             if spec.field(key).flag() {
                 spec.field(key).forbidden("when `hostUsers` is false", out);

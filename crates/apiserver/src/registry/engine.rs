@@ -90,6 +90,7 @@ impl Engine<'_> {
         }
         let origin = names::settle(def, &mut obj, self.server.ids.as_ref())?;
         self.mutate(Operation::Create, &mut obj, None).await?;
+        def.strategy.created_by(&mut obj, &self.auth.attributes.user);
         def.strategy.prepare(&self.context(), &mut obj, None);
         self.validate(&obj, None)?;
         self.judge_rights(&obj, None).await?;

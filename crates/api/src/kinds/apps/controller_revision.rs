@@ -10,7 +10,7 @@ pub(super) fn row() -> KindDef {
     Row::new("apps", "v1", "ControllerRevision", "controllerrevisions")
         .columns([
             name(),
-            computed("Controller", "The object it belongs to.", |v| controller(v)),
+            computed("Controller", "The object it belongs to.", controller),
             field("Revision", "string", "revision", 0),
             age(),
         ])

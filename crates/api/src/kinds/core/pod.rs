@@ -1,9 +1,8 @@
 //! Pod: containers that run together on a node.
 
-use super::pod_binding;
 use super::pod_cells;
+use super::pod_selectors;
 use super::qos;
-use crate::error::Status;
 use crate::kind::{Causes, Context, KindDef, Strategy, View};
 use crate::kinds::pod_defaults;
 use crate::kinds::row::Row;
@@ -50,15 +49,12 @@ impl Strategy for Pod {
             pod_defaults::pod_only(spec);
         }
     }
-    fn prepare(&self, ctx: &Context<'_>, obj: &mut Value, old: Option<&Value>) {
-        match (old, ctx.subresource) {
-            (None, _) => {
-                let status = json!({"phase": "Pending", "qosClass": qos::class(obj)});
-                tree::remove(obj, "status");
-                tree::set_if_absent(obj, "status", status);
-            }
-            (Some(old), "ephemeralcontainers") => keep_all_but(obj, old, "ephemeralContainers"),
-            (Some(_), _) => {}
+    fn prepare(&self, _ctx: &Context<'_>, obj: &mut Value, old: Option<&Value>) {
+        if old.is_none() {
+            pod_selectors::merge_label_keys(obj);
+            let status = json!({"phase": "Pending", "qosClass": qos::class(obj)});
+            tree::remove(obj, "status");
+            tree::set_if_absent(obj, "status", status);
         }
     }
     fn validate(&self, ctx: &Context<'_>, obj: &Value, old: Option<&Value>, out: &mut Causes) {
@@ -78,8 +74,13 @@ impl Strategy for Pod {
             }
         }
     }
-    fn bind(&self, obj: &mut Value, binding: &Value, now: jiff::Timestamp) -> Result<(), Status> {
-        pod_binding::bind(obj, binding, now)
+    /// Binding a pod to its node is no change of what is wanted.
+    fn desired_changed(&self, new: &Value, old: &Value) -> bool {
+        let (new, old) = (Field::root(new), Field::root(old));
+        let (new, old) = (new.field("spec"), old.field("spec"));
+        let others = |spec: &Field<'_, '_>| spec.entries().filter(|(key, _)| *key != "nodeName").count();
+        others(&new) != others(&old)
+            || new.entries().any(|(key, field)| key != "nodeName" && *field.value != *old.field(key).value)
     }
     /// As asked for, else as the spec says; what runs nowhere, or no more, goes at once.
     fn grace(&self, obj: &Value, requested: Option<i64>) -> Option<i64> {
@@ -108,17 +109,6 @@ fn validate_new(spec: &Field<'_, '_>, out: &mut Causes) {
     }
 }
 
-/// A write to a part of the spec leaves the rest of it as it is.
-fn keep_all_but(obj: &mut Value, old: &Value, part: &str) {
-    let mut spec = tree::at(old, "spec").cloned().unwrap_or_default();
-    if let Some(new) = tree::at(obj, "spec") {
-        tree::copy(&mut spec, new, part);
-    }
-    if let Some(place) = obj.get_mut("spec") {
-        *place = spec;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,5 +127,14 @@ mod tests {
         for (pod, requested, want) in cases {
             assert_eq!(Pod.grace(&pod, requested), Some(want), "{pod} {requested:?}");
         }
+    }
+
+    #[test]
+    fn a_binding_is_no_new_generation() {
+        let pod = |spec: Value| json!({ "spec": spec });
+        let old = pod(json!({"hostname": "h"}));
+        assert!(!Pod.desired_changed(&pod(json!({"hostname": "h", "nodeName": "n"})), &old));
+        assert!(Pod.desired_changed(&pod(json!({"hostname": "i", "nodeName": "n"})), &old));
+        assert!(Pod.desired_changed(&pod(json!({"nodeName": "n"})), &old));
     }
 }
