@@ -7,6 +7,7 @@ mod certificate_subject;
 mod default_classes;
 mod default_tolerations;
 mod external_ips;
+mod limit_ranger;
 mod namespace_lifecycle;
 mod node_restriction;
 mod node_taints;
@@ -25,6 +26,7 @@ type Row = (fn() -> Arc<dyn Plugin>, bool);
 pub(crate) static TABLE: &[Row] = &[
     (|| Arc::new(namespace_lifecycle::NamespaceLifecycle), true),
     (|| Arc::new(always_pull_images::AlwaysPullImages), false),
+    (|| Arc::new(limit_ranger::LimitRanger), true),
     (|| Arc::new(service_account::ServiceAccount), true),
     (|| Arc::new(node_restriction::NodeRestriction), true),
     (|| Arc::new(node_taints::TaintNodesByCondition), true),

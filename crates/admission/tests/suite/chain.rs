@@ -13,6 +13,7 @@ fn plugins_run_in_kubernetes_order() {
     let place = |name: &str| names.iter().position(|n| *n == name).unwrap_or_else(|| panic!("{name} runs"));
     let order = [
         "NamespaceLifecycle",
+        "LimitRanger",
         "ServiceAccount",
         "NodeRestriction",
         "TaintNodesByCondition",

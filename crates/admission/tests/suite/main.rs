@@ -2,6 +2,7 @@
 
 mod chain;
 mod classes;
+mod limits;
 mod nodes;
 mod plugins;
 mod world;
