@@ -104,6 +104,11 @@ fn prefixes_and_definitions_follow_the_version() {
     let def = kinds::find("apps", "deployments").expect("deployments");
     assert_eq!(&*def.served[0].prefix, r#"{"kind":"Deployment","apiVersion":"apps/v1","#);
     assert_eq!(def.served[0].schema, "io.k8s.api.apps.v1.Deployment");
+    for def in kinds::table() {
+        for served in &def.served {
+            assert!(kybern_api::schema::node(&served.schema).is_some(), "no schema {}", served.schema);
+        }
+    }
     let role = kinds::find("rbac.authorization.k8s.io", "roles").expect("roles");
     assert_eq!(role.served[0].schema, "io.k8s.api.rbac.v1.Role");
 }

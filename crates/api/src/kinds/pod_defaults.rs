@@ -48,6 +48,37 @@ pub(crate) fn pod_only(spec: &mut Value) {
             }
         });
     }
+    pod_level(spec);
+}
+
+/// Resources of the pod as a whole: what every container says is their sum, else a request is its limit.
+fn pod_level(spec: &mut Value) {
+    if at(spec, "resources").is_none() {
+        return;
+    }
+    for part in ["limits", "requests"] {
+        let sums: Vec<(&str, Quantity)> =
+            POD_LEVEL.iter().filter_map(|name| Some((*name, total(spec, part, name)?))).collect();
+        if sums.is_empty() {
+            continue;
+        }
+        if let Some(list) = object(spec, "resources").and_then(|r| object(r, part)) {
+            sums.iter().for_each(|(name, sum)| set_if_absent(list, name, sum.to_string()));
+        }
+    }
+    if let Some(resources) = spec.get_mut("resources") {
+        requests_from_limits(resources);
+    }
+}
+
+/// The resources that a pod as a whole can have.
+const POD_LEVEL: [&str; 2] = ["cpu", "memory"];
+
+/// The sum over the regular containers, if each of them says it.
+fn total(spec: &Value, part: &str, name: &str) -> Option<Quantity> {
+    let containers = at(spec, "containers")?.as_array()?;
+    let amount = |c: &Value| Quantity::from_value(c.get("resources")?.get(part)?.get(name)?).ok();
+    containers.iter().map(amount).sum::<Option<Quantity>>().filter(|q| !q.is_zero())
 }
 
 /// `serviceAccount` is the older name of `serviceAccountName`; each fills the other.
@@ -289,5 +320,15 @@ mod tests {
         assert_eq!(spec["enableServiceLinks"], true);
         assert_eq!(spec["containers"][0]["ports"][0]["hostPort"], 80);
         assert_eq!(spec["containers"][0]["resources"]["requests"], json!({"cpu": "2m", "memory": "1Gi"}));
+    }
+
+    #[test]
+    fn a_pod_as_a_whole_takes_the_sum_of_its_containers() {
+        let container = |cpu: &str| json!({"resources": {"requests": {"cpu": cpu}}});
+        let mut spec =
+            json!({"resources": {"limits": {"memory": "1Gi"}}, "containers": [container("100m"), container("1")]});
+        pod_only(&mut spec);
+        let want = json!({"limits": {"memory": "1Gi"}, "requests": {"cpu": "1100m", "memory": "1Gi"}});
+        assert_eq!(spec["resources"], want);
     }
 }

@@ -57,6 +57,7 @@ impl Strategy for CertificateSigningRequest {
                 tree::remove(obj, "status");
             }
             Some(old) => {
+                keep_other_part(obj, old, ctx.subresource);
                 let now = time::time(ctx.now);
                 if let Some(status) = obj.get_mut("status") {
                     tree::each(status, "conditions", |condition| stamp(condition, old, &now));
@@ -148,6 +149,33 @@ fn conditions(root: &Field<'_, '_>, old: Option<&Value>, out: &mut Causes) {
     }
 }
 
+/// The conditions that `approval` may write, and `status` may not.
+const DECISIONS: [&str; 2] = ["Approved", "Denied"];
+
+/// Deciding and signing are different rights: a write to `approval` takes the decisions and nothing
+/// else of the status, a write to `status` everything else.
+fn keep_other_part(obj: &mut Value, old: &Value, subresource: &str) {
+    let conditions = |from: &Value, decisions: bool| -> Vec<Value> {
+        let list = tree::list(from, "status.conditions").iter();
+        list.filter(|c| DECISIONS.contains(&tree::text(c, "type")) == decisions).cloned().collect()
+    };
+    let (others, decisions) = match subresource {
+        "approval" => (conditions(old, false), conditions(obj, true)),
+        "status" => (conditions(obj, false), conditions(old, true)),
+        _ => return,
+    };
+    if subresource == "approval" {
+        tree::copy(obj, old, "status");
+    }
+    let merged = [others, decisions].concat();
+    if let Some(status) = tree::object(obj, "status") {
+        tree::remove(status, "conditions");
+        if !merged.is_empty() {
+            tree::set_if_absent(status, "conditions", merged);
+        }
+    }
+}
+
 /// Conditions say when they were written, and since when they hold.
 fn stamp(condition: &mut Value, old: &Value, now: &str) {
     let before = cells::condition(old, tree::text(condition, "type"));
@@ -156,4 +184,37 @@ fn stamp(condition: &mut Value, old: &Value, now: &str) {
     let since = held.filter(|t| !t.is_empty()).unwrap_or(now).to_owned();
     tree::set_default(condition, "lastUpdateTime", now);
     tree::set_default(condition, "lastTransitionTime", since);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kinds;
+
+    #[test]
+    fn approval_and_status_write_their_own_part() {
+        let def = kinds::find("certificates.k8s.io", "certificatesigningrequests").expect("a row");
+        let status = json!({"certificate": "eA==", "conditions": [
+            {"type": "Approved", "status": "True"}, {"type": "Failed", "status": "True"}]});
+        let written = |subresource: &str| {
+            let ctx = Context { def, subresource, now: jiff::Timestamp::UNIX_EPOCH };
+            let mut obj = json!({ "spec": {}, "status": status });
+            CertificateSigningRequest.prepare(&ctx, &mut obj, Some(&json!({"spec": {}})));
+            let types: Vec<String> = tree::list(&obj, "status.conditions")
+                .iter()
+                .map(|c| format!("{} since {}", tree::text(c, "type"), tree::text(c, "lastTransitionTime")))
+                .collect();
+            (types, tree::text(&obj, "status.certificate").to_owned())
+        };
+        assert_eq!(written("approval"), (vec!["Approved since 1970-01-01T00:00:00Z".into()], String::new()));
+        assert_eq!(written("status"), (vec!["Failed since 1970-01-01T00:00:00Z".into()], "eA==".into()));
+    }
+
+    #[test]
+    fn the_requester_is_who_asks() {
+        let mut obj = json!({"spec": {"username": "admin", "groups": ["system:masters"], "uid": "1"}});
+        let user = UserInfo { name: "bob".into(), groups: vec!["staff".into()], ..UserInfo::default() };
+        CertificateSigningRequest.created_by(&mut obj, &user);
+        assert_eq!(obj, json!({"spec": {"username": "bob", "groups": ["staff"]}}));
+    }
 }
