@@ -1,6 +1,6 @@
 //! The default roles and bindings of a cluster, as trees ready to be created or reconciled.
 //!
-//! The rows stand in [`cluster`] (ClusterRoles), [`namespaced`] (Roles) and [`bindings`]; the roles of the
+//! The rows stand in `cluster` (ClusterRoles), `namespaced` (Roles) and `bindings`; the roles of the
 //! controllers are made from what the controllers declare that they need.
 
 mod bindings;
