@@ -12,6 +12,7 @@
 pub mod cache;
 pub mod config;
 pub mod discovery;
+mod documents;
 pub mod doors;
 pub mod error;
 pub mod fields;

@@ -29,6 +29,10 @@ pub(crate) async fn serve(server: &ApiServer, auth: Authorized, parts: &Parts) -
     if let Some(answer) = health::serve(server, path, &auth.query).await {
         return Ok(answer);
     }
+    let address = server.0.config.advertise.to_string();
+    if let Some(answer) = server.0.documents.serve(&server.0.kinds, &address, parts).await {
+        return answer;
+    }
     Ok(page_not_found())
 }
 

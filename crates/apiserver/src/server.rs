@@ -88,6 +88,7 @@ pub(crate) struct Inner {
     pub(crate) nodes: Arc<Nodes>,
     /// The live servers, for the agents.
     pub(crate) servers: watch::Sender<Vec<Server>>,
+    pub(crate) documents: crate::documents::Documents,
     pub(crate) tasks: TaskTracker,
     /// Ends streams and accepts nothing new.
     pub(crate) drain: CancellationToken,
@@ -129,6 +130,7 @@ impl ApiServer {
             metrics: crate::metrics::Metrics::new(parts.metrics),
             nodes: Nodes::new(),
             servers: watch::Sender::new(Vec::new()),
+            documents: crate::documents::Documents::default(),
             tasks: TaskTracker::new(),
             drain: CancellationToken::new(),
             stop: CancellationToken::new(),

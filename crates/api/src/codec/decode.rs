@@ -24,6 +24,8 @@ pub struct Decoded {
     pub tree: Value,
     /// Texts for the Warning header.
     pub warnings: Vec<String>,
+    /// The body said both its kind and its version.
+    pub says_kind: bool,
 }
 
 /// What a body should be.
@@ -84,6 +86,29 @@ pub fn decode_definition(
     finish(tree, findings.problems, expected, validation, |problems| {
         cannot(format!("strict decoding error: {problems}"))
     })
+}
+
+/// Checks the configuration of a server-side apply against the served version: canonical and pruned,
+/// neither converted nor defaulted. It is YAML or JSON and has to say its kind and version.
+///
+/// # Errors
+/// 400 for what cannot be read, is another kind, or (strict) has unknown or duplicate fields.
+pub fn decode_config(
+    bytes: &[u8],
+    def: &KindDef,
+    served: &Served,
+    validation: FieldValidation,
+) -> Result<Decoded, Status> {
+    let api_version = def.api_version(served);
+    let expected = Expected { definition: &served.schema, api_version: Some(&api_version), kind: &def.kind };
+    // The media type says YAML; JSON, which most clients send, is read as what it is.
+    let is_json = serde_json::from_slice::<serde::de::IgnoredAny>(bytes).is_ok();
+    let media = if is_json { BodyType::Json } else { BodyType::Yaml };
+    let decoded = decode_definition(media, bytes, expected, validation)?;
+    if !decoded.says_kind {
+        return Err(Status::bad_request("error decoding YAML: the configuration has to say its kind and apiVersion"));
+    }
+    Ok(decoded)
 }
 
 /// Checks, converts and defaults a tree that a patch made of an object in the served version.
@@ -179,7 +204,8 @@ fn finish(
     if validation == FieldValidation::Strict && !warnings.is_empty() {
         return Err(refuse(warnings.join(", ")));
     }
-    Ok(Decoded { tree, warnings })
+    let says_kind = !kind.is_empty() && !api_version.is_empty();
+    Ok(Decoded { tree, warnings, says_kind })
 }
 
 fn cannot_be_handled(expected: Expected<'_>, why: &str) -> Status {

@@ -1,5 +1,6 @@
 //! The parsed head of an object.
 
+use super::narrow;
 use crate::error::Status;
 use crate::kind::KindDef;
 use crate::meta::time;
@@ -30,33 +31,24 @@ pub fn head(def: &KindDef, tree: &Value) -> Head {
 /// # Errors
 /// 500 when the bytes are no JSON, a defect of the store.
 pub fn head_of_bytes(def: &KindDef, bytes: &[u8]) -> Result<Head, Status> {
-    let read = if def.selectable.is_empty() { metadata_only(bytes) } else { serde_json::from_slice(bytes) };
+    let selectable = def.selectable.iter().map(|s| s.source.as_str());
+    let paths: Vec<&str> = METADATA.iter().copied().chain(selectable).collect();
+    let read = narrow::read(bytes, &paths);
     read.map(|tree| head(def, &tree)).map_err(|e| Status::internal(format!("stored {}: {e}", def.kind)))
 }
 
-/// Parses the metadata (without managedFields) and skips the rest, which is most of an object.
-fn metadata_only(bytes: &[u8]) -> Result<Value, serde_json::Error> {
-    #[derive(serde::Deserialize)]
-    struct Narrow {
-        metadata: Metadata,
-    }
-    #[derive(serde::Deserialize, serde::Serialize)]
-    #[serde(rename_all = "camelCase", default)]
-    #[derive(Default)]
-    struct Metadata {
-        name: Value,
-        namespace: Value,
-        uid: Value,
-        generation: Value,
-        creation_timestamp: Value,
-        deletion_timestamp: Value,
-        labels: Value,
-        owner_references: Value,
-        finalizers: Value,
-    }
-    let narrow: Narrow = serde_json::from_slice(bytes)?;
-    Ok(serde_json::json!({ "metadata": narrow.metadata }))
-}
+/// What [`head`] reads of metadata: not managedFields, which are half of an object.
+const METADATA: &[&str] = &[
+    "metadata.name",
+    "metadata.namespace",
+    "metadata.uid",
+    "metadata.generation",
+    "metadata.creationTimestamp",
+    "metadata.deletionTimestamp",
+    "metadata.labels",
+    "metadata.ownerReferences",
+    "metadata.finalizers",
+];
 
 fn text(value: Option<&Value>) -> SmolStr {
     value.and_then(Value::as_str).map(SmolStr::new).unwrap_or_default()

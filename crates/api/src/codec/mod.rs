@@ -10,10 +10,13 @@ mod check;
 mod decode;
 mod encode;
 mod head;
+mod narrow;
 #[cfg(test)]
 mod tests;
 
 pub use check::{FieldValidation, Problem};
-pub use decode::{BodyType, Decoded, Expected, decode_body, decode_definition, decode_stored, decode_tree};
+pub use decode::{
+    BodyType, Decoded, Expected, decode_body, decode_config, decode_definition, decode_stored, decode_tree,
+};
 pub use encode::{Encoded, encode, list_open, render, served_tree, stamp, to_yaml};
 pub use head::{head, head_of_bytes};

@@ -192,6 +192,17 @@ fn a_head_without_selectable_fields_reads_metadata_alone() {
 }
 
 #[test]
+fn a_configuration_is_canonical_and_says_what_it_is() {
+    let def = deployment();
+    let read = |text: &str| decode_config(text.as_bytes(), &def, &def.served[0], FieldValidation::Warn);
+    let spec = "{template: {spec: {containers: [{name: c, resources: {limits: {cpu: 1000m}}}]}}}";
+    let decoded = read(&format!("{{apiVersion: apps/v1, kind: Deployment, spec: {spec}}}")).unwrap();
+    assert_eq!(decoded.tree["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["cpu"], "1");
+    assert_eq!(decoded.tree["spec"].get("replicas"), None);
+    assert_eq!(read(r#"{"spec":{}}"#).unwrap_err().code, 400);
+}
+
+#[test]
 fn options_of_any_group_are_read() {
     let expected = Expected {
         definition: "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions",

@@ -91,7 +91,7 @@ pub(crate) fn decode(resource: &Resource, auth: &Authorized, payload: &Payload) 
     let api_version = if sub.group.is_empty() { sub.version.to_string() } else { format!("{}/{}", sub.group, sub.version) };
     let definition = definition_of(&sub.group, &sub.version, &sub.kind);
     let expected = Expected { definition: &definition, api_version: Some(&api_version), kind: &sub.kind };
-    let Decoded { tree, warnings } =
+    let Decoded { tree, warnings, .. } =
         codec::decode_definition(payload.body_type()?, &payload.bytes, expected, Default::default())?;
     auth.warn(warnings);
     Ok(tree)

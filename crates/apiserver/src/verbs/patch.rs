@@ -72,13 +72,16 @@ fn apply(
     stored: Option<&Stored>,
 ) -> Result<Value, Status> {
     let (def, served) = (resource.def(), resource.served());
-    let mut config = apply_body(resource, payload)?;
+    let decoded = codec::decode_config(&payload.bytes, def, served, options.validation)?;
+    auth.warn(decoded.warnings);
+    let mut config = decoded.tree;
     let api_version = def.api_version(served);
     metadata::same_object(&mut config, auth.namespace(), auth.name())?;
     if stored.is_none() {
         let uid = metadata::text(&config, "uid");
         if !uid.is_empty() {
-            let why = format!("uid mismatch: the provided object specified uid {uid}, and no existing object was found");
+            let why =
+                format!("uid mismatch: the provided object specified uid {uid}, and no existing object was found");
             return Err(Status::conflict(&def.group, &def.plural, auth.name(), &why));
         }
         if !auth.attributes.subresource.is_empty() {
@@ -97,30 +100,6 @@ fn apply(
     let decoded = codec::decode_tree(applied, def, served, options.validation)?;
     auth.warn(decoded.warnings);
     Ok(decoded.tree)
-}
-
-/// The body of an apply is YAML or JSON and says what it is.
-fn apply_body(resource: &Resource, payload: &Payload) -> Result<Value, Status> {
-    let (def, served) = (resource.def(), resource.served());
-    let body: Value = match serde_json::from_slice(&payload.bytes) {
-        Ok(v) => v,
-        Err(_) => {
-            let options = serde_saphyr::options! { legacy_octal_numbers: true, with_snippet: false };
-            serde_saphyr::from_slice_with_options(&payload.bytes, options)
-                .map_err(|e| Status::bad_request(format!("error decoding YAML: {e}")))?
-        }
-    };
-    let (kind, version) = (body["kind"].as_str().unwrap_or_default(), body["apiVersion"].as_str().unwrap_or_default());
-    let want = def.api_version(served);
-    if version != want {
-        let text = format!("the API version in the data ({version}) does not match the expected API version ({want})");
-        return Err(Status::bad_request(text));
-    }
-    if kind != def.kind {
-        let version = &served.version;
-        return Err(Status::bad_request(format!("{kind} in version \"{version}\" cannot be handled as a {}", def.kind)));
-    }
-    Ok(body)
 }
 
 fn served_node(resource: &Resource) -> Result<kybern_api::schema::Node, Status> {
