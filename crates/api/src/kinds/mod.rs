@@ -11,7 +11,7 @@ mod authentication;
 mod authorization;
 mod autoscaling;
 mod batch;
-pub mod cells;
+mod cells;
 mod certificates;
 mod coordination;
 mod core;

@@ -11,7 +11,7 @@ const DEADLINE_MAX: i64 = i32::MAX as i64;
 const NAMESERVERS_MAX: usize = 3;
 const SEARCHES_MAX: usize = 32;
 
-/// Checks a pod spec by itself; what may not change is [`super::pod_update`]'s.
+/// Checks a pod spec by itself; what may not change is [`super::pod_update()`]'s.
 pub fn pod_spec(spec: &Field<'_, '_>, out: &mut Causes) {
     containers(spec, out);
     spec.field("restartPolicy").one_of(&["Always", "Never", "OnFailure"], out);

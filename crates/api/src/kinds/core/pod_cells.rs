@@ -7,7 +7,7 @@ use crate::meta::time;
 use crate::tree;
 use serde_json::Value;
 
-/// The columns; the pod's own [`cells`] fill them, since three of them come from one walk.
+/// The columns; the pod's own [`cells()`] fill them, since three of them come from one walk.
 pub(super) fn columns() -> [Column; 9] {
     [
         name(),
