@@ -12,6 +12,9 @@ mod kinds;
 mod ownership;
 mod rows;
 
+#[cfg(test)]
+mod cases;
+
 use controllers::{Settings, table};
 use ipnet::IpNet;
 use kybern_api::seam::{Clock, Ids};

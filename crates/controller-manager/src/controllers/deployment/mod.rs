@@ -92,16 +92,20 @@ impl Rollout<'_> {
         if self.is_paused() || self.is_scaling() {
             return self.hold();
         }
-        let (mut plan, progress) = self.keep_revision()?;
+        if self.sets.new.is_none() {
+            return self.make_set();
+        }
+        let mut plan = self.refresh_set()?;
         if !plan.is_empty() {
-            // The new set is being made or renamed; its sizes follow once the view shows it.
-            plan.extend(self.report(&progress)?);
+            // Sizes follow once the view shows the set as it is now.
+            plan.extend(self.report(&status::Progress::Found)?);
+            plan.extend(self.number());
             return Ok(plan);
         }
-        let sized = self.roll()?;
-        let moving = !sized.is_empty();
-        plan.extend(sized);
+        plan = self.roll()?;
+        let moving = !plan.is_empty();
         plan.extend(self.report(&status::Progress::Rolling)?);
+        plan.extend(self.number());
         if !moving && self.is_complete() {
             plan.extend(self.clean_history());
         }
@@ -110,9 +114,12 @@ impl Rollout<'_> {
 
     /// Paused or just resized: keep the proportions, start nothing.
     fn hold(&self) -> Result<Plan, Error> {
-        let mut plan = self.keep_existing_revision()?;
-        plan.extend(self.resize()?);
+        let mut plan = self.refresh_set()?;
+        if plan.is_empty() {
+            plan = self.resize()?;
+        }
         plan.extend(self.report(&status::Progress::Quiet)?);
+        plan.extend(self.number());
         if self.is_paused() && self.is_complete() {
             plan.extend(self.clean_history());
         }

@@ -5,34 +5,33 @@ use super::{Rollout, annotations};
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus, ReplicaSet, ReplicaSetSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kybern_api::seam::SUFFIX_ALPHABET;
+use kybern_client::transport::MERGE_PATCH;
 use kybern_reconcile::Error;
-use kybern_reconcile::plan::{Announce, Plan, change, controller_reference, create, reference};
+use kybern_reconcile::plan::{Action, Announce, Plan, Ref, change, controller_reference, create, reference};
+use serde_json::json;
 use std::collections::BTreeMap;
 
 impl Rollout<'_> {
-    /// Makes the new set or brings its annotations up to date.
-    pub(super) fn keep_revision(&self) -> Result<(Plan, Progress), Error> {
-        if self.sets.new.is_some() {
-            return Ok((self.keep_existing_revision()?, Progress::Found));
-        }
-        let name = self.new_name()?;
+    /// Makes the set of the present template.
+    pub(super) fn make_set(&self) -> Result<Plan, Error> {
+        let name = format!("{}-{}", self.item.object.head.name, template_hash(&self.deployment)?);
         if self.world.view.get::<ReplicaSet>(&self.item.object.head.namespace, &name).is_some() {
             // Not ours, or of another template with the same hash: count the collision and hash anew.
-            return Ok((self.count_collision()?, Progress::Quiet));
+            return self.count_collision();
         }
         let size = self.new_set_size();
-        let set = self.new_set(&name, size)?;
         let mut plan = Plan::none();
-        plan.act(create(&set, Some(self.announce(&name)))?);
+        plan.act(create(&self.new_set(&name, size)?, Some(self.announce(&name)))?);
         if size > 0 {
             plan.note(self.scaled(&name, 0, size));
         }
-        plan.extend(self.number_deployment(self.sets.max_old_revision() + 1)?);
-        Ok((plan, Progress::Created(name)))
+        plan.extend(self.report(&Progress::Created(name))?);
+        plan.extend(self.number_as(self.sets.max_old_revision() + 1));
+        Ok(plan)
     }
 
-    /// Updates what is there and makes nothing.
-    pub(super) fn keep_existing_revision(&self) -> Result<Plan, Error> {
+    /// Brings the new set's annotations up to date.
+    pub(super) fn refresh_set(&self) -> Result<Plan, Error> {
         let mut plan = Plan::none();
         let Some(new) = &self.sets.new else { return Ok(plan) };
         let mut updated = new.object.clone();
@@ -41,18 +40,29 @@ impl Rollout<'_> {
             spec.min_ready_seconds = self.deployment.spec.as_ref().and_then(|s| s.min_ready_seconds);
         }
         plan.act(change(&new.object, &updated, "")?);
-        plan.extend(self.number_deployment(annotations::revision(updated.metadata.annotations.as_ref()))?);
         Ok(plan)
     }
 
     /// The Deployment shows its newest set's revision.
-    fn number_deployment(&self, revision: i64) -> Result<Plan, Error> {
+    pub(super) fn number(&self) -> Plan {
+        let Some(new) = &self.sets.new else { return Plan::none() };
+        self.number_as(new.revision().max(self.sets.max_old_revision() + 1))
+    }
+
+    /// Written last and without a guard: it repeats what the sets say, and the status write before it
+    /// has moved the Deployment's own revision on.
+    fn number_as(&self, revision: i64) -> Plan {
         let mut plan = Plan::none();
-        let mut numbered = self.deployment.clone();
-        let annotations = numbered.metadata.annotations.get_or_insert_with(BTreeMap::new);
-        annotations.insert(annotations::REVISION.into(), revision.to_string());
-        plan.act(change(&self.deployment, &numbered, "")?);
-        Ok(plan)
+        if annotations::revision(self.deployment.metadata.annotations.as_ref()) != revision {
+            let head = &self.item.object.head;
+            plan.act(Action::Patch {
+                to: Ref::typed::<Deployment>(head.namespace.clone(), head.name.clone()),
+                subresource: "",
+                media_type: MERGE_PATCH,
+                patch: json!({"metadata": {"annotations": {annotations::REVISION: revision.to_string()}}}),
+            });
+        }
+        plan
     }
 
     fn count_collision(&self) -> Result<Plan, Error> {
@@ -62,10 +72,6 @@ impl Rollout<'_> {
         status.collision_count = Some(status.collision_count.unwrap_or(0).saturating_add(1));
         plan.act(change(&self.deployment, &counted, "status")?);
         Ok(plan)
-    }
-
-    fn new_name(&self) -> Result<String, Error> {
-        Ok(format!("{}-{}", self.item.object.head.name, template_hash(&self.deployment)?))
     }
 
     fn new_set(&self, name: &str, replicas: i32) -> Result<ReplicaSet, Error> {

@@ -158,7 +158,7 @@ impl Rollout<'_> {
     /// When the progress deadline is due, while a rollout is under way.
     fn deadline(&self, conditions: &[DeploymentCondition]) -> Option<Timestamp> {
         let current = conditions.iter().find(|c| c.type_ == PROGRESSING)?;
-        let open = current.reason.as_deref() != Some(FINISHED) && !self.is_paused();
+        let open = current.status == "True" && current.reason.as_deref() != Some(FINISHED) && !self.is_paused();
         self.deadline_of(Some(current)).filter(|at| open && *at > self.world.now)
     }
 
