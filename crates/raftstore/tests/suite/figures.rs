@@ -1,0 +1,53 @@
+//! Figures on demand: `cargo test --release -p kybern-raftstore --test suite figures -- --ignored --nocapture`.
+
+use crate::common::{Cluster, ops, put_op};
+use kybern_raftstore::store::Store;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+const VALUE: usize = 1_024;
+
+/// Writes per second of `clients` that each write one value after the other, and the median latency.
+async fn writes(store: Arc<dyn Store>, clients: usize, span: Duration) -> (f64, Duration) {
+    let value = "x".repeat(VALUE);
+    let begun = Instant::now();
+    let clients = (0..clients).map(|client| {
+        let (store, value) = (store.clone(), value.clone());
+        tokio::spawn(async move {
+            let mut times = Vec::new();
+            while begun.elapsed() < span {
+                let asked = Instant::now();
+                store.txn(ops(vec![put_op(&format!("{client}/{}", times.len() % 100), &value)])).await.unwrap();
+                times.push(asked.elapsed());
+            }
+            times
+        })
+    });
+    let mut times = Vec::new();
+    for client in futures::future::join_all(clients).await {
+        times.extend(client.unwrap());
+    }
+    times.sort_unstable();
+    (times.len() as f64 / begun.elapsed().as_secs_f64(), times[times.len() / 2])
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement: run on demand, in the release profile"]
+async fn write_rates_and_barriers() {
+    let cluster = Cluster::new(3).await;
+    let leader = cluster.leader().await;
+    let span = Duration::from_secs(3);
+    for (name, index) in [("leader", leader), ("follower", (leader + 1) % 3)] {
+        let store: Arc<dyn Store> = cluster.nodes[index].store.clone();
+        for clients in [1, 16, 64, 256] {
+            let (rate, median) = writes(store.clone(), clients, span).await;
+            println!("{name}: {clients} clients: {rate:.0} writes/s, median {median:?}");
+        }
+        let begun = Instant::now();
+        for _ in 0..100 {
+            store.read_barrier().await.unwrap();
+        }
+        println!("{name}: read barrier {:?}", begun.elapsed() / 100);
+    }
+}
