@@ -35,7 +35,7 @@ async fn writes(store: Arc<dyn Store>, clients: usize, span: Duration) -> (f64, 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement: run on demand, in the release profile"]
 async fn write_rates_and_barriers() {
-    let cluster = Cluster::new(3).await;
+    let mut cluster = Cluster::new(3).await;
     let leader = cluster.leader().await;
     let span = Duration::from_secs(3);
     for (name, index) in [("leader", leader), ("follower", (leader + 1) % 3)] {
@@ -49,5 +49,10 @@ async fn write_rates_and_barriers() {
             store.read_barrier().await.unwrap();
         }
         println!("{name}: read barrier {:?}", begun.elapsed() / 100);
+    }
+    drop(cluster.nodes.remove((leader + 1) % 3));
+    for node in &cluster.nodes {
+        let (rate, median) = writes(node.store.clone(), 1, span).await;
+        println!("one of three gone, member {}: 1 client: {rate:.0} writes/s, median {median:?}", node.store.id());
     }
 }
