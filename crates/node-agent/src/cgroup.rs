@@ -167,7 +167,6 @@ impl Cgroups {
         found.dedup();
         found
     }
-
 }
 
 fn below(hierarchy: &Path, cgroup: &str) -> PathBuf {

@@ -108,7 +108,8 @@ fn containers_survive_containerd_and_the_agent() {
         });
         assert_eq!(changed.recv().await.expect("subscribed").id, "");
         cri.stop_container(&container, Duration::ZERO).await.expect("stop");
-        let event = tokio::time::timeout(Duration::from_secs(10), changed.recv()).await.expect("in time").expect("event");
+        let event =
+            tokio::time::timeout(Duration::from_secs(10), changed.recv()).await.expect("in time").expect("event");
         assert_eq!(event.id, container);
         cancel.cancel();
         waits.await.expect("supervisor").stop().await;

@@ -335,7 +335,10 @@ struct DockerImage {
 fn docker(files: &Files, manifest: &Blob) -> std::io::Result<Bundle> {
     let images: Vec<DockerImage> = serde_json::from_reader(manifest.open()?)?;
     let member = |name: &str| {
-        files.get(name).cloned().ok_or_else(|| std::io::Error::other(format!("manifest.json names {name}, which is missing")))
+        files
+            .get(name)
+            .cloned()
+            .ok_or_else(|| std::io::Error::other(format!("manifest.json names {name}, which is missing")))
     };
     let mut bundle = Bundle::default();
     for image in images {

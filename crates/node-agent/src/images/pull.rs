@@ -58,10 +58,17 @@ pub enum Readiness {
 
 #[derive(Debug, Clone)]
 enum Pull {
-    Running { waiting: Vec<Arc<Notify>> },
+    Running {
+        waiting: Vec<Arc<Notify>>,
+    },
     /// Pulled, and not yet used by the container that wanted it.
     Done,
-    Failed { message: String, at: Timestamp, backoff: SignedDuration, told: bool },
+    Failed {
+        message: String,
+        at: Timestamp,
+        backoff: SignedDuration,
+        told: bool,
+    },
 }
 
 /// Pulls images, each once at a time, and remembers failures. Keys are (pod uid, image): one pod's
@@ -82,8 +89,9 @@ impl Puller {
     /// at its end.
     pub async fn ensure(self: &Arc<Self>, pod: &str, image: &str, policy: Policy, poke: &Arc<Notify>) -> Readiness {
         let Some(full) = reference::normalise(image) else {
-            let message =
-                format!("Failed to apply default image tag {image:?}: couldn't parse image name {image:?}: invalid reference format");
+            let message = format!(
+                "Failed to apply default image tag {image:?}: couldn't parse image name {image:?}: invalid reference format"
+            );
             return Readiness::Waiting { reason: "InvalidImageName", message, retry_at: None };
         };
         if policy != Policy::Always {

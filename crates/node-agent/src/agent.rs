@@ -1,0 +1,291 @@
+//! The agent as a whole: joins, registers, runs pods, until told to stop.
+
+use crate::cgroup::Cgroups;
+use crate::cni::{self, Backend};
+use crate::config::Config;
+use crate::dns::Upstream;
+use crate::error::{Error, Result};
+use crate::events::Recorder;
+use crate::feed::{Feed, FeedConfig, tls_connect};
+use crate::images::pull::Puller;
+use crate::network::{NetworkConfig, NodeNetwork};
+use crate::node::capacity::Capacity;
+use crate::node::certificate::{self, Credential, Store};
+use crate::node::status::NodeStatus;
+use crate::node::{lease, system};
+use crate::pods::find::RuntimeContainers;
+use crate::pods::{Pods, Shared};
+use crate::references::References;
+use crate::runtime::Runtime;
+use crate::runtime::containerd::Containerd;
+use crate::runtime::cri::{Cri, channel};
+use crate::runtime::events::TaskChanged;
+use crate::volumes::token::Tokens;
+use arc_swap::ArcSwap;
+use ipnet::Ipv4Net;
+use kybern_api::seam::{Clock, Ids};
+use kybern_client::informer::Informer;
+use kybern_client::set::InformerSet;
+use kybern_client::transport::{Resource, Selection, Transport};
+use kybern_client::write::Writer;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// Changes of containers that wait to be looked at. More may wait in the runtime.
+const CHANGES: usize = 256;
+
+/// How to get into the cluster.
+#[derive(Debug, Clone)]
+pub struct Join {
+    /// API addresses (`host:port`).
+    pub servers: Vec<String>,
+    /// The servers' CA, PEM; already checked against the join token's hash.
+    pub ca: String,
+    /// The bootstrap token; needed until there is a certificate.
+    pub bearer: Option<String>,
+}
+
+/// The cluster's networks.
+#[derive(Debug, Clone)]
+pub struct Networks {
+    /// All pods' addresses.
+    pub pods: Ipv4Net,
+    /// All services' addresses.
+    pub services: Ipv4Net,
+    /// How pod traffic travels between nodes.
+    pub backend: Backend,
+}
+
+/// What a started agent offers to whoever serves streams to its containers.
+#[derive(Clone)]
+pub struct Parts {
+    /// The way to the API.
+    pub feed: Feed,
+    /// TLS towards the servers, with the present certificate.
+    pub tls: Arc<ArcSwap<rustls::ClientConfig>>,
+    /// The container runtime.
+    pub runtime: Arc<dyn Runtime>,
+    /// Finds containers by pod.
+    pub containers: RuntimeContainers,
+}
+
+/// A node agent, ready to run.
+pub struct Agent {
+    config: Config,
+    join: Join,
+    networks: Networks,
+    clock: Arc<dyn Clock>,
+    ids: Arc<dyn Ids>,
+}
+
+impl Agent {
+    /// An agent with these settings.
+    pub fn new(config: Config, join: Join, networks: Networks, clock: Arc<dyn Clock>, ids: Arc<dyn Ids>) -> Self {
+        Self { config, join, networks, clock, ids }
+    }
+
+    /// Runs the node until cancelled. Containers outlive it. `started` is called once the runtime and
+    /// the way to the API are there; it may spawn what needs them.
+    ///
+    /// # Errors
+    /// When the runtime does not start or the cluster refuses the node.
+    pub async fn run(self, cancel: CancellationToken, started: impl FnOnce(Parts) + Send) -> Result<()> {
+        let paths = self.config.paths();
+        for dir in [paths.data(), paths.state()] {
+            std::fs::create_dir_all(dir).map_err(Error::file("create", dir))?;
+        }
+        system::prepare();
+        let (credential, engine) = tokio::try_join!(self.credential(&cancel), Engine::start(&self.config))?;
+        let tls = Arc::new(ArcSwap::from(certificate::tls(&self.join.ca, Some(&credential))?));
+        let feed = self.feed(
+            {
+                let tls = tls.clone();
+                move || tls.load_full()
+            },
+            None,
+        )?;
+        let tasks = Tasks { cancel: cancel.clone(), tracker: tokio_util::task::TaskTracker::new() };
+        tasks.spawn({
+            let (feed, cancel) = (feed.clone(), cancel.clone());
+            async move { feed.run(cancel).await }
+        });
+        let transport: Arc<dyn Transport> = Arc::new(feed.clone());
+        self.keep_certificate(credential, &transport, &tls, &tasks);
+        let runtime = engine.runtime();
+        let containers = RuntimeContainers::new(runtime.clone(), paths);
+        started(Parts { feed, tls, runtime: runtime.clone(), containers });
+        self.run_node(transport, runtime, engine, &tasks).await;
+        tasks.tracker.close();
+        tasks.tracker.wait().await;
+        Ok(())
+    }
+
+    /// The kept credential, or a new one.
+    async fn credential(&self, cancel: &CancellationToken) -> Result<Credential> {
+        let store = Store::new(&self.config.paths().pki());
+        if let Some(kept) = store.load().filter(|c| c.is_valid(self.clock.now())) {
+            return Ok(kept);
+        }
+        let Some(bearer) = self.join.bearer.clone() else {
+            return Err(Error::Certificate("there is none, and no token to ask for one: give --token".into()));
+        };
+        let tls = certificate::tls(&self.join.ca, None)?;
+        let feed = self.feed(move || tls.clone(), Some(bearer))?;
+        let stop = cancel.child_token();
+        let _carry = stop.clone().drop_guard();
+        tokio::spawn({
+            let feed = feed.clone();
+            async move { feed.run(stop).await }
+        });
+        let credential = certificate::obtain(Arc::new(feed), &self.config.name, &*self.ids).await?;
+        store.save(&credential)?;
+        Ok(credential)
+    }
+
+    fn feed(
+        &self,
+        tls: impl Fn() -> Arc<rustls::ClientConfig> + Send + Sync + 'static,
+        bearer: Option<String>,
+    ) -> Result<Feed> {
+        let known = self.config.paths().data().join("servers");
+        let config = FeedConfig { servers: self.join.servers.clone(), known, connect: tls_connect(tls), bearer };
+        Ok(Feed::new(config)?)
+    }
+
+    fn keep_certificate(
+        &self,
+        credential: Credential,
+        transport: &Arc<dyn Transport>,
+        tls: &Arc<ArcSwap<rustls::ClientConfig>>,
+        tasks: &Tasks,
+    ) {
+        let (ca, tls) = (self.join.ca.clone(), tls.clone());
+        let replaced = move |c: &Credential| {
+            tls.store(certificate::tls(&ca, Some(c))?);
+            Ok(())
+        };
+        let renewal = certificate::Renewal {
+            store: Store::new(&self.config.paths().pki()),
+            transport: transport.clone(),
+            node: self.config.name.clone(),
+            clock: self.clock.clone(),
+            ids: self.ids.clone(),
+        };
+        tasks.spawn(renewal.keep(credential, replaced, tasks.cancel.clone()));
+    }
+
+    fn network(&self, informers: &InformerSet, cancel: &CancellationToken) -> Result<NodeNetwork> {
+        let paths = self.config.paths();
+        let ipv4 = |a: Option<&IpAddr>| match a {
+            Some(IpAddr::V4(a)) => Ok(*a),
+            _ => Err(Error::Pod("the node and cluster DNS need IPv4 addresses".into())),
+        };
+        let program = std::env::current_exe().map_err(Error::file("find", std::path::Path::new("/proc/self/exe")))?;
+        let config = NetworkConfig {
+            node: self.config.name.clone(),
+            address: ipv4(Some(&self.config.node_ip))?,
+            cluster_cidr: self.networks.pods,
+            service_cidr: self.networks.services,
+            dns: ipv4(self.config.cluster_dns.first())?,
+            domain: self.config.cluster_domain.clone(),
+            backend: self.networks.backend,
+            data_dir: paths.data().join("cni/addresses"),
+            cni: cni::Paths { bin_dir: paths.cni_bin(), conf_dir: paths.cni_conf() },
+            program,
+            upstream: Upstream::from_resolv_conf(&std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default()),
+        };
+        Ok(NodeNetwork::start(config, informers, cancel))
+    }
+
+    async fn run_node(&self, transport: Arc<dyn Transport>, runtime: Arc<dyn Runtime>, engine: Engine, tasks: &Tasks) {
+        let cancel = &tasks.cancel;
+        let informers = InformerSet::new(transport.clone(), HashMap::new(), cancel.clone());
+        let network = match self.network(&informers, cancel) {
+            Ok(network) => network,
+            Err(e) => return tracing::error!(error = %e, "no pod network"),
+        };
+        let capacity = Capacity::probe(&self.config.data_dir);
+        let writer = Writer::new(transport.clone(), "kubelet", 0);
+        let status = NodeStatus::new(
+            self.config.clone(),
+            capacity,
+            runtime.clone(),
+            writer.clone(),
+            self.clock.clone(),
+            network.ready(),
+        );
+        let Some(uid) = cancel.run_until_cancelled(status.register()).await else { return };
+        tasks.spawn(status.run(cancel.clone()));
+        tasks.spawn(lease::run(writer.clone(), self.config.name.clone(), uid, self.clock.clone(), cancel.clone()));
+        let (changes, changed) = mpsc::channel(CHANGES);
+        tasks.spawn(engine.supervise(changes, cancel.clone()));
+        let pods = Resource::new("", "v1", "pods");
+        let mine = Selection { fields: format!("spec.nodeName={}", self.config.name), ..Selection::default() };
+        let informer = Informer::start(transport.clone(), pods.clone(), mine, None, cancel.clone());
+        let shared = Shared {
+            paths: self.config.paths(),
+            puller: Arc::new(Puller::new(runtime.clone(), self.clock.clone())),
+            cgroups: Cgroups::new(&self.config.cgroup_root),
+            references: References::new(transport, cancel.clone()),
+            tokens: Tokens::new(writer.clone()),
+            events: Recorder::start(writer.clone(), &self.config.name, self.clock.clone(), self.ids.clone()),
+            writer,
+            runtime,
+            clock: self.clock.clone(),
+            services: informers.all(&Resource::new("", "v1", "services")),
+            capacity,
+            network_ready: network.ready(),
+            pods,
+            known: Default::default(),
+            config: self.config.clone(),
+        };
+        Pods::new(Arc::new(shared)).run(informer, changed, cancel.clone()).await;
+    }
+}
+
+/// The tasks of an agent, waited for at its end.
+struct Tasks {
+    cancel: CancellationToken,
+    tracker: tokio_util::task::TaskTracker,
+}
+
+impl Tasks {
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tracker.spawn(task);
+    }
+}
+
+/// The container engine: an own containerd, or somebody else's.
+enum Engine {
+    Own(Box<Containerd>),
+    Foreign(Cri),
+}
+
+impl Engine {
+    async fn start(config: &Config) -> Result<Self> {
+        if let Some(socket) = &config.runtime_endpoint {
+            let cri = Cri::new(channel(socket)?);
+            cri.version().await?;
+            return Ok(Self::Foreign(cri));
+        }
+        let containerd = Containerd::start(&config.paths()).await?;
+        containerd.ensure_pause_image().await?;
+        Ok(Self::Own(Box::new(containerd)))
+    }
+    fn runtime(&self) -> Arc<dyn Runtime> {
+        match self {
+            Self::Own(containerd) => Arc::new(containerd.cri()),
+            Self::Foreign(cri) => Arc::new(cri.clone()),
+        }
+    }
+    /// Forwards events. Of a foreign runtime there are none: the relist sees what it does.
+    async fn supervise(self, changes: mpsc::Sender<TaskChanged>, cancel: CancellationToken) {
+        match self {
+            Self::Own(mut containerd) => containerd.supervise(changes, cancel).await,
+            Self::Foreign(_) => cancel.cancelled().await,
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Requests and limits: of a container, of a pod, as the kernel takes them.
+
+use crate::cgroup::{self, Limits, Qos};
+use k8s_openapi::api::core::v1::{Container, Pod};
+use kybern_api::meta::quantity::Quantity;
+use kybern_wire::cri as pb;
+use std::str::FromStr;
+
+/// oom_score_adj of a guaranteed pod's containers: the last to be killed.
+const OOM_GUARANTEED: i64 = -997;
+/// And of those that ask for nothing: the first.
+const OOM_BEST_EFFORT: i64 = 1000;
+
+/// A container's limit.
+pub fn limit(container: &Container, name: &str) -> Option<Quantity> {
+    let limits = container.resources.as_ref()?.limits.as_ref()?;
+    limits.get(name).and_then(|q| Quantity::from_str(&q.0).ok())
+}
+
+/// A container's request; its limit where it requests nothing.
+pub fn request(container: &Container, name: &str) -> Option<Quantity> {
+    let requests = container.resources.as_ref().and_then(|r| r.requests.as_ref());
+    requests.and_then(|r| r.get(name)).and_then(|q| Quantity::from_str(&q.0).ok()).or_else(|| limit(container, name))
+}
+
+fn containers(pod: &Pod) -> impl Iterator<Item = &Container> {
+    pod.spec.iter().flat_map(|s| s.containers.iter().chain(s.init_containers.iter().flatten()))
+}
+
+/// The pod's class, as its status says or its spec implies.
+pub fn qos(pod: &Pod) -> Qos {
+    match pod.status.as_ref().and_then(|s| s.qos_class.as_deref()) {
+        Some("Guaranteed") => return Qos::Guaranteed,
+        Some("Burstable") => return Qos::Burstable,
+        Some("BestEffort") => return Qos::BestEffort,
+        _ => {}
+    }
+    let nonzero = |q: Option<Quantity>| q.is_some_and(|q| !q.is_zero());
+    let asks = |c: &Container| ["cpu", "memory"].iter().any(|r| nonzero(request(c, r)) || nonzero(limit(c, r)));
+    let fixed = |c: &Container| ["cpu", "memory"].iter().all(|r| nonzero(limit(c, r)) && request(c, r) == limit(c, r));
+    if !containers(pod).any(asks) {
+        Qos::BestEffort
+    } else if containers(pod).all(fixed) {
+        Qos::Guaranteed
+    } else {
+        Qos::Burstable
+    }
+}
+
+/// Limits of the pod's own cgroup: what its containers have together, where all of them have some.
+pub fn pod_limits(pod: &Pod) -> Limits {
+    let mains: Vec<&Container> = pod.spec.iter().flat_map(|s| s.containers.iter()).collect();
+    let inits: Vec<&Container> = pod.spec.iter().flat_map(|s| s.init_containers.iter().flatten()).collect();
+    let all = |name: &str| -> Option<Quantity> {
+        let sum: Option<Quantity> = mains.iter().map(|c| limit(c, name)).sum::<OptionalSum>().0;
+        let most = inits.iter().map(|c| limit(c, name)).collect::<Option<Vec<_>>>()?.into_iter().max();
+        sum.map(|s| most.map_or(s, |m| s.max(m)))
+    };
+    let requested: i64 = mains.iter().filter_map(|c| request(c, "cpu")).map(Quantity::milli).sum();
+    Limits {
+        shares: Some(cgroup::shares(requested)),
+        quota: all("cpu").map(|q| cgroup::quota(q.milli())),
+        memory: all("memory").map(Quantity::value),
+    }
+}
+
+/// A sum that is none as soon as one part is.
+struct OptionalSum(Option<Quantity>);
+
+impl std::iter::Sum<Option<Quantity>> for OptionalSum {
+    fn sum<I: Iterator<Item = Option<Quantity>>>(parts: I) -> Self {
+        Self(parts.into_iter().try_fold(Quantity::ZERO, |sum, part| part.map(|p| sum + p)))
+    }
+}
+
+/// A container's resources as CRI takes them. `capacity` is the node's memory in bytes.
+pub fn linux(container: &Container, qos: Qos, capacity: i64) -> pb::LinuxContainerResources {
+    let requested = request(container, "cpu").map_or(0, Quantity::milli);
+    let quota = limit(container, "cpu").filter(|q| !q.is_zero()).map(|q| cgroup::quota(q.milli()));
+    pb::LinuxContainerResources {
+        cpu_shares: cgroup::shares(requested),
+        cpu_period: if quota.is_some() { cgroup::CPU_PERIOD } else { 0 },
+        cpu_quota: quota.unwrap_or(0),
+        memory_limit_in_bytes: limit(container, "memory").map_or(0, Quantity::value),
+        oom_score_adj: oom_score(container, qos, capacity),
+        ..Default::default()
+    }
+}
+
+/// Between the classes, a container is the safer the more of the node's memory it requested.
+fn oom_score(container: &Container, qos: Qos, capacity: i64) -> i64 {
+    match qos {
+        Qos::Guaranteed => OOM_GUARANTEED,
+        Qos::BestEffort => OOM_BEST_EFFORT,
+        Qos::Burstable => {
+            let requested = request(container, "memory").map_or(0, Quantity::value);
+            let share = i128::from(requested) * 1000 / i128::from(capacity.max(1));
+            (1000 - i64::try_from(share).unwrap_or(1000)).clamp(1000 + OOM_GUARANTEED, OOM_BEST_EFFORT - 1)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn pod(containers: serde_json::Value) -> Pod {
+        serde_json::from_value(json!({"metadata": {}, "spec": {"containers": containers}})).unwrap()
+    }
+
+    #[test]
+    fn classes() {
+        let of = |c| qos(&pod(c));
+        assert_eq!(of(json!([{"name": "a"}])), Qos::BestEffort);
+        assert_eq!(of(json!([{"name": "a", "resources": {"requests": {"cpu": "1"}}}])), Qos::Burstable);
+        let full = json!({"limits": {"cpu": "1", "memory": "1Gi"}});
+        assert_eq!(of(json!([{"name": "a", "resources": full}])), Qos::Guaranteed);
+        assert_eq!(of(json!([{"name": "a", "resources": full}, {"name": "b"}])), Qos::Burstable);
+    }
+
+    #[test]
+    fn a_pod_is_limited_when_all_its_containers_are() {
+        let half = json!({"limits": {"cpu": "500m", "memory": "64Mi"}});
+        let both = pod_limits(&pod(json!([{"name": "a", "resources": half}, {"name": "b", "resources": half}])));
+        assert_eq!((both.quota, both.memory), (Some(100_000), Some(128 << 20)));
+        let one = pod_limits(&pod(json!([{"name": "a", "resources": half}, {"name": "b"}])));
+        assert_eq!((one.quota, one.memory), (None, None));
+        assert_eq!(one.shares, Some(512));
+    }
+
+    #[test]
+    fn oom_scores_follow_requests() {
+        let burst = pod(json!([{"name": "a", "resources": {"requests": {"memory": "1Gi"}}}]));
+        let c = &burst.spec.unwrap().containers[0];
+        assert_eq!(oom_score(c, Qos::Burstable, 4 << 30), 750);
+        assert_eq!(oom_score(c, Qos::Burstable, 1 << 30), 3);
+        assert_eq!(oom_score(c, Qos::Guaranteed, 1 << 30), -997);
+    }
+}

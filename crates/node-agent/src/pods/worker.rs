@@ -1,0 +1,362 @@
+//! The task of one pod: observe, plan, act, report; then wait until something changes.
+
+use super::observe::{Observed, State, observe};
+use super::plan::{self, Action, Marks, PodActions, World};
+use super::status::{self, Ending, Facts, Waiting};
+use super::{Shared, config, start};
+use crate::error::{Error, Result};
+use crate::events::Subject;
+use crate::volumes;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Pod;
+use kybern_api::object::Object;
+use kybern_client::transport::MERGE_PATCH;
+use kybern_client::typed::merge_diff;
+use kybern_client::write::{At, DeleteOptions};
+use parking_lot::Mutex;
+use serde_json::json;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+
+/// Rounds of observing and acting before the pod is reported in between.
+const ROUNDS: usize = 32;
+/// When to try again what failed without a time of its own.
+const RETRY: SignedDuration = SignedDuration::from_secs(2);
+
+/// A container that cannot be started now.
+pub(super) struct Held {
+    pub(super) waiting: Waiting,
+    pub(super) until: Option<Timestamp>,
+}
+
+/// What became of the pod.
+enum Step {
+    /// Wait, at most until then.
+    Wait(Option<Timestamp>),
+    /// It is gone.
+    Gone,
+}
+
+/// One pod's task.
+pub(super) struct Worker {
+    pub(super) shared: Arc<Shared>,
+    pub(super) subject: Subject,
+    pub(super) poke: Arc<Notify>,
+    pub(super) marks: Arc<Mutex<Marks>>,
+    /// Tasks of running containers (postStart, probes), by container id.
+    pub(super) tasks: HashMap<String, JoinHandle<()>>,
+    /// Containers that wait, by name.
+    pub(super) held: BTreeMap<String, Held>,
+    /// When volumes must be looked at again.
+    pub(super) refresh: Option<Timestamp>,
+    /// Grace with which each container is being stopped, by id.
+    stopping: HashMap<String, i64>,
+    ending: Option<Ending>,
+    reported: Option<serde_json::Value>,
+    acquired: bool,
+    released: bool,
+}
+
+impl Worker {
+    pub(super) fn new(shared: Arc<Shared>, subject: Subject, poke: Arc<Notify>) -> Self {
+        Self {
+            shared,
+            subject,
+            poke,
+            marks: Arc::default(),
+            tasks: HashMap::new(),
+            held: BTreeMap::new(),
+            refresh: None,
+            stopping: HashMap::new(),
+            ending: None,
+            reported: None,
+            acquired: false,
+            released: false,
+        }
+    }
+
+    /// Runs until the pod is gone. None from `pod` means that the API has it no more.
+    pub(super) async fn run(mut self, mut pod: watch::Receiver<Option<Object>>) {
+        let mut last: Option<Object> = None;
+        loop {
+            let current = pod.borrow_and_update().clone();
+            let vanished = current.is_none();
+            last = current.or(last);
+            let Some(object) = &last else { return };
+            let step = match self.decode(object, vanished) {
+                Ok(pod) => self.step(&pod, vanished).await,
+                Err(e) => Err(e),
+            };
+            let wake = match step {
+                Ok(Step::Gone) => break,
+                Ok(Step::Wait(wake)) => wake,
+                Err(e) => {
+                    tracing::warn!(pod = %object.head.key(), error = %e, "will be tried again");
+                    Some(self.shared.clock.now() + RETRY)
+                }
+            };
+            let timer = self.sleep_until(wake);
+            tokio::select! {
+                _ = pod.changed() => {}
+                () = self.poke.notified() => {}
+                () = timer => {}
+            }
+        }
+        self.tasks.values().for_each(JoinHandle::abort);
+    }
+
+    fn sleep_until(&self, wake: Option<Timestamp>) -> impl Future<Output = ()> + use<> {
+        let left = wake.map(|w| Duration::try_from(w.duration_since(self.shared.clock.now())).unwrap_or_default());
+        async move {
+            match left {
+                Some(left) => tokio::time::sleep(left).await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    fn decode(&self, object: &Object, vanished: bool) -> Result<Pod> {
+        let mut pod: Pod = object.view().map_err(|source| Error::Decode { what: "Pod", source })?;
+        if vanished && pod.metadata.deletion_timestamp.is_none() {
+            // Removed by force: nothing is left to wait for.
+            let now = self.shared.clock.now();
+            pod.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now));
+            pod.metadata.deletion_grace_period_seconds = Some(0);
+        }
+        Ok(pod)
+    }
+
+    async fn step(&mut self, pod: &Pod, vanished: bool) -> Result<Step> {
+        if !self.acquired {
+            self.shared.references.acquire(pod, &self.poke).await;
+            self.acquired = true;
+            self.refuse(pod);
+        }
+        let deadline = self.check_deadline(pod);
+        for _ in 0..ROUNDS {
+            let observed = self.observe(pod).await?;
+            let actions = self.plan(pod, &observed);
+            let acted = self.act(pod, &observed, &actions).await?;
+            if acted {
+                continue;
+            }
+            self.refresh_volumes(pod, &observed).await;
+            self.report(pod, &observed, &actions, vanished).await?;
+            if actions.finished {
+                return self.finish(pod, vanished).await;
+            }
+            let held = self.held.values().filter_map(|h| h.until);
+            return Ok(Step::Wait(held.chain(actions.wake).chain(self.refresh).chain(deadline).min()));
+        }
+        Ok(Step::Wait(Some(self.shared.clock.now() + RETRY)))
+    }
+
+    /// A pod this node cannot run at all fails at once.
+    fn refuse(&mut self, pod: &Pod) {
+        if let Some((volume, kind)) = volumes::unsupported(pod) {
+            let message = format!("volume {volume:?} is of kind {kind}, which this node does not support");
+            self.shared.events.warn(&self.subject, "UnsupportedVolume", message.clone());
+            self.ending = Some(Ending { reason: "UnsupportedVolume".into(), message });
+        }
+    }
+
+    /// Ends a pod that is past its activeDeadlineSeconds; else says when that will be.
+    fn check_deadline(&mut self, pod: &Pod) -> Option<Timestamp> {
+        let seconds = pod.spec.as_ref()?.active_deadline_seconds?;
+        let start = pod.status.as_ref()?.start_time.as_ref()?.0;
+        let end = start + SignedDuration::from_secs(seconds);
+        if self.shared.clock.now() < end {
+            return Some(end);
+        }
+        if self.ending.is_none() {
+            let message = "Pod was active on the node longer than the specified deadline".to_owned();
+            self.ending = Some(Ending { reason: "DeadlineExceeded".into(), message });
+        }
+        None
+    }
+
+    async fn observe(&mut self, pod: &Pod) -> Result<Observed> {
+        let mut observed = observe(&*self.shared.runtime, &self.subject.uid).await?;
+        self.shared.remember(&observed, &self.poke);
+        let running: Vec<String> = observed.running().map(|c| c.id.clone()).collect();
+        self.tasks.retain(|id, task| {
+            let runs = running.contains(id);
+            if !runs {
+                task.abort();
+            }
+            runs
+        });
+        {
+            let mut marks = self.marks.lock();
+            let marks = &mut *marks;
+            for set in [&mut marks.started, &mut marks.ready, &mut marks.stopping] {
+                set.retain(|id| running.contains(id));
+            }
+            marks.unhealthy.retain(|id, _| running.contains(id));
+        }
+        self.stopping.retain(|id, _| running.contains(id));
+        for c in observed.containers.iter_mut().filter(|c| c.state == State::Exited && c.message.is_empty()) {
+            c.message = start::last_words(&self.shared, pod, c);
+        }
+        for c in observed.running() {
+            if !self.tasks.contains_key(&c.id) {
+                start::watch(self, pod, &observed, &c.name, &c.id, false);
+            }
+        }
+        Ok(observed)
+    }
+
+    fn plan(&self, pod: &Pod, observed: &Observed) -> PodActions {
+        let marks = self.marks.lock().clone();
+        let now = self.shared.clock.now();
+        plan::plan(&World { pod, observed, marks: &marks, evicted: self.ending.is_some(), now })
+    }
+
+    /// Does what is planned; false when there was nothing to do but wait.
+    async fn act(&mut self, pod: &Pod, observed: &Observed, plan: &PodActions) -> Result<bool> {
+        let mut acted = false;
+        let planned: Vec<&str> = plan
+            .actions
+            .iter()
+            .filter_map(|a| if let Action::Start { name, .. } = a { Some(name.as_str()) } else { None })
+            .collect();
+        self.held.retain(|name, _| planned.contains(&name.as_str()));
+        for (name, seconds) in &plan.backing_off {
+            self.hold_back(pod, name, *seconds, plan.wake);
+        }
+        for action in &plan.actions {
+            acted |= self.one(pod, observed, action).await?;
+        }
+        self.hasten(pod, observed);
+        Ok(acted)
+    }
+
+    fn hold_back(&mut self, pod: &Pod, name: &str, seconds: i64, until: Option<Timestamp>) {
+        let (namespace, pod_name, uid) = config::identity(pod);
+        let message =
+            format!("back-off {seconds}s restarting failed container={name} pod={pod_name}_{namespace}({uid})");
+        let waiting = Waiting { reason: "CrashLoopBackOff".into(), message };
+        self.held.insert(name.to_owned(), Held { waiting, until });
+    }
+
+    async fn one(&mut self, pod: &Pod, observed: &Observed, action: &Action) -> Result<bool> {
+        let runtime = self.shared.runtime.clone();
+        match action {
+            Action::CreateSandbox(attempt) => return start::sandbox(self, pod, *attempt).await,
+            Action::StopSandbox(id) => runtime.stop_sandbox(id).await?,
+            Action::RemoveSandbox(id) => runtime.remove_sandbox(id).await?,
+            Action::Remove(id) => runtime.remove_container(id).await?,
+            Action::Start { name, attempt, step } => {
+                return start::container(self, pod, observed, name, *attempt, *step).await;
+            }
+            Action::Stop { id, name, grace, why } => {
+                self.shared.events.normal(&self.subject, "Killing", why.clone());
+                start::stop(self, pod, observed, name, id, *grace);
+                self.stopping.insert(id.clone(), *grace);
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// A second deletion with less grace shortens what is under way.
+    fn hasten(&mut self, pod: &Pod, observed: &Observed) {
+        let Some(grace) = pod.metadata.deletion_grace_period_seconds else { return };
+        for c in observed.running() {
+            if let Some(given) = self.stopping.get_mut(&c.id)
+                && grace < *given
+            {
+                *given = grace;
+                start::stop_now(&self.shared, &c.id, grace);
+            }
+        }
+    }
+
+    /// Keeps contents of volumes current while containers use them.
+    async fn refresh_volumes(&mut self, pod: &Pod, observed: &Observed) {
+        if pod.metadata.deletion_timestamp.is_none()
+            && observed.running().next().is_some()
+            && let Err(e) = start::set_up_volumes(self, pod, observed).await
+        {
+            tracing::warn!(pod = self.subject.name, error = %e, "a volume is not up to date");
+            self.refresh = Some(self.shared.clock.now() + RETRY * 10);
+        }
+    }
+
+    async fn report(&mut self, pod: &Pod, observed: &Observed, plan: &PodActions, vanished: bool) -> Result<()> {
+        if vanished {
+            return Ok(());
+        }
+        let marks = self.marks.lock().clone();
+        let waiting = self.held.iter().map(|(n, h)| (n.clone(), h.waiting.clone())).collect();
+        let host_ip = self.shared.config.node_ip.to_string();
+        let made = status::status(&Facts {
+            pod,
+            observed,
+            marks: &marks,
+            waiting: &waiting,
+            ending: self.ending.as_ref(),
+            finished: plan.finished,
+            host_ip: &host_ip,
+            host_network: config::host_network(pod),
+            now: self.shared.clock.now(),
+        });
+        let encode = |s: &k8s_openapi::api::core::v1::PodStatus| {
+            serde_json::to_value(s).map_err(|source| Error::Decode { what: "PodStatus", source })
+        };
+        let made = encode(&made)?;
+        let old = encode(&pod.status.clone().unwrap_or_default())?;
+        let Some(diff) = merge_diff(&old, &made).filter(|_| self.reported.as_ref() != Some(&made)) else {
+            return Ok(());
+        };
+        let patch = json!({ "metadata": { "uid": self.subject.uid }, "status": diff });
+        let at = At {
+            resource: &self.shared.pods,
+            namespace: &self.subject.namespace,
+            name: &self.subject.name,
+            subresource: "status",
+        };
+        match self.shared.writer.patch(at, MERGE_PATCH, &patch).await {
+            Ok(_) => self.reported = Some(made),
+            // The watch will say so too.
+            Err(e) if Error::Api(e.clone()).is_not_found() => {}
+            Err(e) => return Err(e.into()),
+        }
+        Ok(())
+    }
+
+    /// Everything has stopped: gives back what the pod held and, if it is being deleted, lets it go.
+    async fn finish(&mut self, pod: &Pod, vanished: bool) -> Result<Step> {
+        if !self.released {
+            let qos = super::resources::qos(pod);
+            self.shared.cgroups.remove(&self.shared.cgroups.pod(qos, &self.subject.uid))?;
+            self.shared.references.release(&self.subject.uid);
+            self.shared.tokens.forget(&self.subject.uid);
+            self.shared.puller.forget(&self.subject.uid);
+            volumes::tear_down(&self.shared.paths, &self.subject.uid)?;
+            self.released = true;
+        }
+        if pod.metadata.deletion_timestamp.is_none() {
+            return Ok(Step::Wait(None));
+        }
+        let (namespace, name, uid) = config::identity(pod);
+        let logs = self.shared.paths.pod_logs(namespace, name, uid);
+        match std::fs::remove_dir_all(&logs) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::file("remove", &logs)(e)),
+            _ => {}
+        }
+        if vanished {
+            return Ok(Step::Gone);
+        }
+        let at = At { resource: &self.shared.pods, namespace, name, subresource: "" };
+        let options = DeleteOptions { uid: Some(uid.to_owned()), grace: Some(0), ..Default::default() };
+        match self.shared.writer.delete(at, &options).await {
+            Ok(_) => Ok(Step::Wait(None)),
+            Err(e) if Error::Api(e.clone()).is_not_found() => Ok(Step::Gone),
+            Err(e) => Err(e.into()),
+        }
+    }
+}
