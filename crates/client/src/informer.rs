@@ -255,6 +255,11 @@ fn backoff(failures: u32, resource: &Resource) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory::MemoryApi;
+    use crate::typed;
+    use crate::write::{At, DeleteOptions, Writer};
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use serde_json::json;
 
     #[test]
     fn backoff_doubles_up_to_its_limit() {
@@ -262,5 +267,77 @@ mod tests {
         assert!(backoff(1, &r) >= MIN_BACKOFF && backoff(1, &r) < MIN_BACKOFF * 2);
         assert!(backoff(3, &r) >= MIN_BACKOFF * 4);
         assert!(backoff(60, &r) <= MAX_BACKOFF.mul_f64(1.25));
+    }
+
+    struct Fixture {
+        api: MemoryApi,
+        writer: Writer,
+        informer: Arc<Informer>,
+        resource: Resource,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            let api = MemoryApi::default();
+            let transport: Arc<dyn Transport> = Arc::new(api.clone());
+            let writer = Writer::new(Arc::clone(&transport), "test", 0);
+            let resource = typed::resource::<ConfigMap>();
+            let informer =
+                Informer::start(transport, resource.clone(), Selection::default(), None, CancellationToken::new());
+            Self { api, writer, informer, resource }
+        }
+        fn at<'a>(&'a self, name: &'a str) -> At<'a> {
+            At { resource: &self.resource, namespace: "n", name, subresource: "" }
+        }
+        async fn create(&self, name: &str) {
+            self.writer.create(self.at(""), &json!({"metadata": {"name": name}})).await.expect("create");
+        }
+        async fn settle(&self, count: usize) {
+            self.informer.until(|s| s.len() == count).await;
+        }
+    }
+
+    fn told(receiver: &mut mpsc::UnboundedReceiver<Delta>) -> Vec<String> {
+        let word = |i: Option<Item>| i.map_or("-".into(), |i| i.object.head.name.to_string());
+        std::iter::from_fn(|| receiver.try_recv().ok()).map(|d| format!("{}>{}", word(d.old), word(d.new))).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn subscribers_get_what_there_is_and_then_every_change() {
+        let f = Fixture::new();
+        f.create("a").await;
+        f.settle(1).await;
+        let mut deltas = f.informer.subscribe();
+        f.create("b").await;
+        f.writer.delete(f.at("a"), &DeleteOptions::default()).await.expect("delete");
+        f.informer.until(|s| s.revision() == 3).await;
+        assert_eq!(told(&mut deltas), ["->a", "->b", "a>-"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cut_watch_resumes_without_gap() {
+        let f = Fixture::new();
+        f.create("a").await;
+        f.settle(1).await;
+        let mut deltas = f.informer.subscribe();
+        f.api.cut();
+        f.create("b").await;
+        f.settle(2).await;
+        assert_eq!(told(&mut deltas), ["->a", "->b"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_expired_watch_lists_again_and_tells_only_the_difference() {
+        let f = Fixture::new();
+        f.create("a").await;
+        f.create("b").await;
+        f.settle(2).await;
+        let mut deltas = f.informer.subscribe();
+        f.api.cut();
+        f.writer.delete(f.at("a"), &DeleteOptions::default()).await.expect("delete");
+        f.create("c").await;
+        f.api.compact();
+        f.informer.until(|s| s.revision() == 4).await;
+        assert_eq!(told(&mut deltas), ["->a", "->b", "->c", "a>-"]);
     }
 }

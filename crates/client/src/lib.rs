@@ -16,6 +16,8 @@
 pub mod http;
 pub mod informer;
 pub mod kubeconfig;
+#[cfg(any(test, feature = "memory"))]
+pub mod memory;
 pub mod set;
 pub mod store;
 pub mod transport;
