@@ -1,5 +1,6 @@
 //! From an admitted object to the store: the rules every kind shares.
 
+mod bootstrap;
 pub(crate) mod commit;
 pub(crate) mod engine;
 mod gc;

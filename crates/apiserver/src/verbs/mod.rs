@@ -71,9 +71,14 @@ impl Inner {
             "" => &def.verbs,
             sub => &def.subresource(sub).ok_or_else(no_such_path)?.verbs,
         };
-        let named = !a.name.is_empty() || matches!(auth.verb, Verb::List | Verb::Watch | Verb::Create | Verb::DeleteCollection);
+        // What is created has no name in the path yet, what is done to an object has.
+        let of_collection = match auth.verb {
+            Verb::List | Verb::Watch | Verb::DeleteCollection => true,
+            Verb::Create => a.subresource.is_empty(),
+            _ => false,
+        };
+        let named = if auth.verb == Verb::Create { a.name.is_empty() == of_collection } else { of_collection || !a.name.is_empty() };
         let whole = !def.namespaced() || !a.namespace.is_empty() || matches!(auth.verb, Verb::List | Verb::Watch);
-        // A namespace object's name stands in both places.
         if verbs.iter().any(|v| v == auth.verb.as_str()) && named && whole {
             return Ok(resource);
         }

@@ -1,0 +1,8 @@
+//! The API server on the memory store: through the in-process door and over real sockets.
+
+mod cases;
+mod reads;
+mod sockets;
+mod statuses;
+mod watches;
+mod writes;
