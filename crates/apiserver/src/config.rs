@@ -9,6 +9,8 @@ use std::time::Duration;
 pub struct Config {
     /// The address other members and pods reach this server's API at.
     pub advertise: SocketAddr,
+    /// This server's member id in the store; tells the live servers apart.
+    pub member: u64,
     /// Ranges of service addresses and node ports.
     pub ranges: Ranges,
     /// Largest request body, in bytes. Default 3 MiB.
@@ -30,6 +32,7 @@ impl Config {
     pub fn new(advertise: SocketAddr) -> Self {
         Self {
             advertise,
+            member: 0,
             ranges: Ranges::default(),
             max_body: 3 << 20,
             request_timeout: Duration::from_secs(60),

@@ -29,11 +29,28 @@ pub(crate) async fn serve(server: &ApiServer, auth: Authorized, parts: &Parts) -
     if let Some(answer) = health::serve(server, path, &auth.query).await {
         return Ok(answer);
     }
+    if let Some(answer) = issuer(server, path)? {
+        return Ok(answer);
+    }
     let address = server.0.config.advertise.to_string();
     if let Some(answer) = server.0.documents.serve(&server.0.kinds, &address, parts).await {
         return answer;
     }
     Ok(page_not_found())
+}
+
+/// Who issues service-account tokens, and the keys they are checked with.
+fn issuer(server: &ApiServer, path: &str) -> Result<Option<Response<Body>>, Status> {
+    const KEYS: &str = "/openid/v1/jwks";
+    let Some(issuer) = &server.0.issuer else { return Ok(None) };
+    let (tree, media) = match path {
+        KEYS => (issuer.jwks().map_err(|e| Status::internal(e.to_string()))?, "application/jwk-set+json"),
+        "/.well-known/openid-configuration" => {
+            (issuer.discovery(&format!("https://{}{KEYS}", server.0.config.advertise)), "application/json")
+        }
+        _ => return Ok(None),
+    };
+    Ok(Some(respond::response(StatusCode::OK, media, Body::full(tree.to_string()))))
 }
 
 fn version() -> Result<Response<Body>, Status> {

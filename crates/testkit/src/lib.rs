@@ -103,6 +103,8 @@ impl Builder {
             issuer: None,
             sealer: self.sealer,
             kinds: kinds::table().iter().cloned().map(Arc::new).collect(),
+            paths: Vec::new(),
+            metrics: prometheus_client::registry::Registry::default(),
         });
         let world = World { server, store, clock };
         if self.bootstrap {

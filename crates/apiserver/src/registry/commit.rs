@@ -7,6 +7,7 @@ use bytes::Bytes;
 use kybern_api::codec::Encoded;
 use kybern_api::error::Status;
 use kybern_raftstore::model::{Guard, KeyValue, Op, Txn, TxnOutcome};
+use kybern_raftstore::store::Error as StoreError;
 
 /// What must hold for the write to happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,4 +91,21 @@ pub async fn commit(server: &Inner, resource: &Resource, proposal: Proposal) -> 
         TxnOutcome::GuardFailed { index: 0, current, .. } => Ok(Committed::Lost(current)),
         TxnOutcome::GuardFailed { index, .. } => Ok(Committed::Refused(index - 1)),
     }
+}
+
+/// Live servers are noted below this.
+pub const SERVERS: &[u8] = b"/servers/";
+
+/// Notes that this server lives; the note goes by itself `ttl` seconds after the last.
+pub async fn announce(server: &Inner, ttl: u64) -> Result<(), StoreError> {
+    let key = Bytes::from([SERVERS, server.config.member.to_string().as_bytes()].concat());
+    let value = Bytes::from(server.config.advertise.to_string());
+    let put = Op::Put { key, value, stamp: None, lease: 0, ttl: Some(ttl) };
+    server.store.txn(Txn { guards: Vec::new(), ops: vec![put], term: 0 }).await.map(drop)
+}
+
+/// Takes this server's note away: it stops.
+pub async fn retire(server: &Inner) -> Result<(), StoreError> {
+    let key = Bytes::from([SERVERS, server.config.member.to_string().as_bytes()].concat());
+    server.store.txn(Txn { guards: Vec::new(), ops: vec![Op::Delete(key)], term: 0 }).await.map(drop)
 }

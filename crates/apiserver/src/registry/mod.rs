@@ -6,6 +6,7 @@ pub(crate) mod engine;
 mod gc;
 pub mod keys;
 pub mod kinds;
+pub(crate) mod kubernetes_service;
 
 pub(crate) mod metadata;
 mod metadata_rules;

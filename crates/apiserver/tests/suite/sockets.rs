@@ -132,3 +132,48 @@ async fn paths_beside_the_resources() {
     let (_, metrics) = text("/metrics").await;
     assert!(metrics.contains("apiserver_request_total{"), "{metrics}");
 }
+
+#[tokio::test]
+async fn a_serving_server_keeps_the_kubernetes_service() {
+    let world = World::start().await;
+    let served = serve(&world).await;
+    let client = world.admin();
+    let slices = kybern_client::transport::Resource::new("discovery.k8s.io", "v1", "endpointslices");
+    let selection = kybern_client::transport::Selection { namespace: "default".into(), ..Default::default() };
+    let mut watch = client.watch(&slices, &selection, 0).await.expect("a watch");
+    let slice = loop {
+        match futures::StreamExt::next(&mut watch).await {
+            Some(Ok(kybern_client::transport::WatchEvent::Object(_, object))) => break object.tree().expect("JSON"),
+            Some(Ok(_)) => {}
+            other => panic!("a slice, not {other:?}"),
+        }
+    };
+    assert_eq!(slice["endpoints"][0]["addresses"], serde_json::json!(["127.0.0.1"]));
+    let service = world.call("GET", "/api/v1/namespaces/default/services/kubernetes", &Value::Null).await.json();
+    assert_eq!(service["spec"]["clusterIP"], "10.43.0.1");
+    let endpoints = world.call("GET", "/api/v1/namespaces/default/endpoints/kubernetes", &Value::Null).await.json();
+    assert_eq!(endpoints["subsets"][0]["ports"][0]["port"], 6443);
+    served.shutdown.cancel();
+    served.task.await.expect("a clean end");
+}
+
+#[tokio::test]
+async fn the_api_describes_itself() {
+    let world = World::start().await;
+    let get = async |path: &str| world.call("GET", path, &Value::Null).await;
+    assert_eq!(get("/api").await.json()["versions"][0], "v1");
+    assert!(get("/apis").await.json()["groups"].as_array().is_some_and(|g| g.len() > 10));
+    let apps = get("/apis/apps/v1").await.json();
+    assert!(apps["resources"].as_array().is_some_and(|r| r.iter().any(|r| r["name"] == "deployments/scale")));
+    assert_eq!(get("/apis/apps").await.json()["preferredVersion"]["version"], "v1");
+    assert_eq!(get("/apis/none").await.code, 404);
+    let v2 = get("/openapi/v2").await;
+    assert!(v2.json()["definitions"]["io.k8s.api.core.v1.Pod"].is_object());
+    let index = get("/openapi/v3").await.json();
+    let url = index["paths"]["api/v1"]["serverRelativeURL"].as_str().expect("a document").to_owned();
+    let document = get(&url).await;
+    assert_eq!(document.headers["cache-control"], "public, immutable, max-age=31536000");
+    let tag = document.headers["etag"].clone();
+    let again = http::Request::get(&url).header("authorization", "Bearer admin").header("if-none-match", tag);
+    assert_eq!(world.http(again.body(Bytes::new()).expect("a request")).await.code, 304);
+}

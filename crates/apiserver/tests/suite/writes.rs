@@ -174,3 +174,64 @@ async fn collections_are_deleted_by_selector() {
     assert_eq!(verdict(&world.call("GET", &format!("{MAPS}/a"), &none()).await), "404 NotFound");
     assert_eq!(world.call("GET", &format!("{MAPS}/b"), &none()).await.code, 200);
 }
+
+#[tokio::test]
+async fn services_take_addresses_and_ports_and_give_them_back() {
+    let world = World::start().await;
+    let all = "/api/v1/namespaces/default/services";
+    let mut fixed = objects::service("fixed");
+    fixed["spec"]["clusterIP"] = json!("10.43.0.10");
+    let taken = world.call("POST", all, &fixed).await;
+    assert_eq!(taken.code, 201, "{}", taken.text());
+    assert_eq!(taken.json()["spec"]["clusterIPs"], json!(["10.43.0.10"]));
+    fixed["metadata"]["name"] = json!("second");
+    assert_eq!(verdict(&world.call("POST", all, &fixed).await), "422 Invalid");
+    assert_eq!(world.call("DELETE", &format!("{all}/fixed"), &none()).await.code, 200);
+    assert_eq!(world.call("POST", all, &fixed).await.code, 201, "a deleted service gives its address back");
+
+    let mut open = objects::service("open");
+    open["spec"]["type"] = json!("NodePort");
+    let open = world.call("POST", all, &open).await.json();
+    let port = open["spec"]["ports"][0]["nodePort"].as_i64().expect("a port");
+    assert!((30_000..=32_767).contains(&port));
+    assert!(open["spec"]["clusterIP"].as_str().is_some_and(|a| a.starts_with("10.43.")));
+    fixed["spec"]["clusterIP"] = json!("192.0.2.1");
+    fixed["metadata"]["name"] = json!("outside");
+    assert_eq!(verdict(&world.call("POST", all, &fixed).await), "422 Invalid");
+}
+
+#[tokio::test]
+async fn a_namespace_ends_when_its_finalizer_goes() {
+    let world = World::start().await;
+    world.call("POST", "/api/v1/namespaces", &objects::namespace("gone")).await;
+    let path = "/api/v1/namespaces/gone";
+    let ending = world.call("DELETE", path, &none()).await.json();
+    assert_eq!(ending["status"]["phase"], "Terminating");
+    let late = world.call("POST", &format!("{path}/configmaps"), &objects::config_map("x", "1")).await;
+    assert_eq!(verdict(&late), "403 Forbidden");
+    let mut last = world.call("GET", path, &none()).await.json();
+    last["spec"]["finalizers"] = json!([]);
+    assert_eq!(world.call("PUT", &format!("{path}/finalize"), &last).await.code, 200);
+    assert_eq!(verdict(&world.call("GET", path, &none()).await), "404 NotFound");
+}
+
+#[tokio::test]
+async fn apply_owns_what_it_says() {
+    let world = World::start().await;
+    let apply = async |manager: &str, force: bool, value: &str| {
+        let body = format!("apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: owned\ndata:\n  key: {value}\n");
+        let uri = format!("{MAPS}/owned?fieldManager={manager}&force={force}");
+        let request = http::Request::patch(uri)
+            .header("authorization", "Bearer admin")
+            .header("content-type", "application/apply-patch+yaml")
+            .body(bytes::Bytes::from(body));
+        world.http(request.expect("a request")).await
+    };
+    let created = apply("one", false, "a").await;
+    assert_eq!(created.code, 201, "{}", created.text());
+    let conflict = apply("two", false, "b").await;
+    assert_eq!(verdict(&conflict), "409 Conflict");
+    assert_eq!(conflict.json()["details"]["causes"][0]["reason"], "FieldManagerConflict");
+    let taken = apply("two", true, "b").await;
+    assert_eq!((taken.code, taken.json()["data"]["key"].clone()), (200, json!("b")));
+}
