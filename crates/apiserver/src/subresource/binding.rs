@@ -9,7 +9,7 @@ use crate::request::write_options::WriteOptions;
 use crate::server::Inner;
 use crate::verbs::create::engine;
 use crate::verbs::{Payload, delete};
-use kybern_api::error::Status;
+use kybern_api::error::{Cause, Status};
 use kybern_api::tree;
 use serde_json::{Value, json};
 
@@ -35,36 +35,69 @@ pub(crate) async fn bind(
 ) -> Result<Answer, Status> {
     let options = WriteOptions::parse(&auth.query, &auth.agent, "CreateOptions")?;
     let def = resource.def();
-    check(name, binding)?;
+    let node = checked(name, binding)?;
     let mut change = |stored: Option<&Stored>| -> Result<Value, Status> {
         let stored = stored.ok_or_else(|| Status::not_found(&def.group, &def.plural, name))?;
-        let mut obj = stored.tree.clone();
-        take_preconditions(&mut obj, binding);
-        def.strategy.bind(&mut obj, binding, auth.now)?;
-        Ok(obj)
+        if let Some(why) = obstacle(&stored.tree, name) {
+            return Err(Status::conflict(&def.group, "pods/binding", name, &why));
+        }
+        Ok(bound(stored, binding, node, auth.now))
     };
     let written = engine(server, auth, resource, &options).update(name, &mut change).await?;
     let head = &written.object.head;
     Ok(Answer::Tree(delete::success(&def.group, &def.plural, &head.name, &head.uid), 201))
 }
 
-fn check(name: &str, binding: &Value) -> Result<(), Status> {
-    match metadata::text(binding, "name") {
-        "" => Ok(()),
-        body if body == name => Ok(()),
-        _ => Err(Status::bad_request("name in URL does not match name in Binding object")),
+fn checked<'b>(name: &str, binding: &'b Value) -> Result<&'b str, Status> {
+    let body_name = metadata::text(binding, "name");
+    if !body_name.is_empty() && body_name != name {
+        return Err(Status::bad_request("name in URL does not match name in Binding object"));
+    }
+    let mut causes = Vec::new();
+    let kind = tree::text(binding, "target.kind");
+    if !matches!(kind, "" | "Node") {
+        let message = format!("Unsupported value: \"{kind}\": supported values: \"Node\"");
+        causes.push(Cause { reason: "FieldValueNotSupported".into(), message, field: "target.kind".into() });
+    }
+    let node = tree::text(binding, "target.name");
+    if node.is_empty() {
+        let message = "Required value".into();
+        causes.push(Cause { reason: "FieldValueRequired".into(), message, field: "target.name".into() });
+    }
+    if causes.is_empty() { Ok(node) } else { Err(Status::invalid("", "Binding", name, causes)) }
+}
+
+/// Why the pod cannot be bound.
+fn obstacle(pod: &Value, name: &str) -> Option<String> {
+    let node = tree::text(pod, "spec.nodeName");
+    if metadata::deleting(pod) {
+        Some(format!("pod {name} is being deleted, cannot be assigned to a host"))
+    } else if !node.is_empty() {
+        Some(format!("pod {name} is already assigned to node \"{node}\""))
+    } else if !tree::list(pod, "spec.schedulingGates").is_empty() {
+        Some(format!("pod {name} has non-empty .spec.schedulingGates"))
+    } else {
+        None
     }
 }
 
-/// The uid and revision a Binding names are checked like those of any update.
-fn take_preconditions(obj: &mut Value, binding: &Value) {
-    let meta = metadata::of_mut(obj);
+fn bound(stored: &Stored, binding: &Value, node: &str, now: jiff::Timestamp) -> Value {
+    let mut pod = stored.tree.clone();
+    let meta = metadata::of_mut(&mut pod);
     for key in ["uid", "resourceVersion"] {
+        // Preconditions, checked like those of any update.
         match binding["metadata"].get(key) {
             Some(v) => drop(meta.insert(key.into(), v.clone())),
             None => drop(meta.remove(key)),
         }
     }
+    if let Some(more) = binding["metadata"]["annotations"].as_object() {
+        let annotations = meta.entry("annotations").or_insert_with(|| json!({}));
+        more.iter().for_each(|(k, v)| annotations[k] = v.clone());
+    }
+    pod["spec"]["nodeName"] = node.into();
+    set_condition(&mut pod, "PodScheduled", "True", &[], now);
+    pod
 }
 
 /// Sets one of status.conditions; its transition time moves only when its status does.
