@@ -23,5 +23,6 @@ pub mod pods;
 pub mod proxy;
 pub mod references;
 pub mod runtime;
+pub mod stream;
 pub mod teardown;
 pub mod volumes;

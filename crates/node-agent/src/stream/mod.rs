@@ -1,0 +1,134 @@
+//! What servers reach on the node: the reverse streams, one to every server, and what comes over them.
+
+mod command;
+mod connection;
+mod containers;
+mod logs;
+mod session;
+#[cfg(test)]
+mod tests;
+
+pub use containers::{ContainerRef, Containers};
+
+use crate::feed::{Connect, Feed};
+use crate::runtime::Runtime;
+use bytes::Bytes;
+use kybern_api::error::{Reason, Status};
+use kybern_api::seam::Clock;
+use kybern_stream::mux::Channel;
+use kybern_wire::node::open::What;
+use kybern_wire::node::{FromNode, Http, Opened, from_node};
+use session::reverse;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+/// Pause before a lost server is called again, growing.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// Keeps a reverse stream to every server and serves what they open.
+#[derive(Clone)]
+pub struct Streams {
+    /// The node's name, as in its certificate.
+    pub node: String,
+    /// Makes connections to servers.
+    pub connect: Connect,
+    /// What is behind the streams.
+    pub services: Arc<Services>,
+}
+
+/// What channels lead to.
+pub struct Services {
+    /// The container runtime.
+    pub runtime: Arc<dyn Runtime>,
+    /// Where containers are.
+    pub containers: Arc<dyn Containers>,
+    /// For log lines since some seconds ago.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Streams {
+    /// Follows the list of servers until cancelled.
+    pub async fn run(self, feed: &Feed, cancel: CancellationToken) {
+        let mut servers = feed.servers();
+        let mut tasks: HashMap<String, AbortOnDropHandle<()>> = HashMap::new();
+        loop {
+            let live = servers.borrow_and_update().clone();
+            tasks.retain(|address, _| live.contains(address));
+            for address in live {
+                tasks.entry(address.clone()).or_insert_with(|| {
+                    let streams = self.clone();
+                    AbortOnDropHandle::new(tokio::spawn(async move { streams.keep(&address).await }))
+                });
+            }
+            tokio::select! {
+                changed = servers.changed() => if changed.is_err() { return },
+                () = cancel.cancelled() => return,
+            }
+        }
+    }
+    /// Keeps the stream to one server.
+    async fn keep(&self, address: &str) {
+        let mut pause = PAUSE.0;
+        loop {
+            if let Some(channel) = (self.connect)(address) {
+                match reverse(channel, &self.node, &self.services).await {
+                    Ok(()) => pause = PAUSE.0,
+                    Err(status) => tracing::debug!(address, %status, "no reverse stream"),
+                }
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSE.1);
+        }
+    }
+}
+
+/// A channel that a server wants, not yet answered.
+struct Opening {
+    id: u64,
+    channel: Channel,
+    out: mpsc::UnboundedSender<FromNode>,
+}
+
+impl Opening {
+    /// The channel is there.
+    fn accept(self, code: u32, content_type: &str) -> Channel {
+        let opened = Opened { code, content_type: content_type.into() };
+        // A lost transport shows at the first frame.
+        self.out.send(FromNode { channel: self.id, frame: Some(from_node::Frame::Opened(opened)) }).ok();
+        self.channel
+    }
+    /// It will not be.
+    fn refuse(self, status: &Status) {
+        self.channel.sender.close(&String::from_utf8_lossy(&status.to_json()));
+    }
+}
+
+impl Services {
+    /// Serves one channel to its end.
+    async fn serve(&self, what: Option<What>, opening: Opening) {
+        match what {
+            Some(What::Logs(logs)) => logs::serve(self, logs, opening).await,
+            Some(What::Exec(exec)) => command::exec(self, exec, opening).await,
+            Some(What::Attach(attach)) => command::attach(self, attach, opening).await,
+            Some(What::PortForward(forward)) => connection::forward(self, forward, opening).await,
+            Some(What::Dial(dial)) => connection::dial(dial, opening).await,
+            Some(What::Http(http)) => serve_http(&http, opening).await,
+            None => opening.refuse(&Status::bad_request("nothing to open")),
+        }
+    }
+}
+
+/// The kubelet's HTTP paths, as far as they exist.
+async fn serve_http(request: &Http, opening: Opening) {
+    let path = request.path.split('?').next().unwrap_or_default();
+    if path != "/healthz" {
+        return opening.refuse(&Status::new(Reason::NotFound, format!("the node serves no {path}")));
+    }
+    let channel = opening.accept(200, "text/plain");
+    channel.sender.send(0, Bytes::from_static(b"ok")).await.ok();
+    channel.sender.close("");
+}
