@@ -14,6 +14,7 @@ use crate::node::certificate::{self, Credential, Store};
 use crate::node::status::NodeStatus;
 use crate::node::{lease, system};
 use crate::pods::find::RuntimeContainers;
+use crate::stream::{Services, Streams};
 use crate::pods::{Pods, Shared};
 use crate::references::References;
 use crate::runtime::Runtime;
@@ -59,7 +60,7 @@ pub struct Networks {
     pub backend: Backend,
 }
 
-/// What a started agent offers to whoever serves streams to its containers.
+/// What a started agent offers to whoever needs more of the node.
 #[derive(Clone)]
 pub struct Parts {
     /// The way to the API.
@@ -116,6 +117,7 @@ impl Agent {
         self.keep_certificate(credential, &transport, &tls, &tasks);
         let runtime = engine.runtime();
         let containers = RuntimeContainers::new(runtime.clone(), paths);
+        self.serve_streams(&feed, &tls, &runtime, &containers, &tasks);
         started(Parts { feed, tls, runtime: runtime.clone(), containers });
         self.run_node(transport, runtime, engine, &tasks).await;
         tasks.tracker.close();
@@ -153,6 +155,30 @@ impl Agent {
         let known = self.config.paths().data().join("servers");
         let config = FeedConfig { servers: self.join.servers.clone(), known, connect: tls_connect(tls), bearer };
         Ok(Feed::new(config)?)
+    }
+
+    /// Keeps a reverse stream to every server: logs, exec, attach and port-forward come over them.
+    fn serve_streams(
+        &self,
+        feed: &Feed,
+        tls: &Arc<ArcSwap<rustls::ClientConfig>>,
+        runtime: &Arc<dyn Runtime>,
+        containers: &RuntimeContainers,
+        tasks: &Tasks,
+    ) {
+        let tls = tls.clone();
+        let services = Services {
+            runtime: runtime.clone(),
+            containers: Arc::new(containers.clone()),
+            clock: self.clock.clone(),
+        };
+        let streams = Streams {
+            node: self.config.name.clone(),
+            connect: tls_connect(move || tls.load_full()),
+            services: Arc::new(services),
+        };
+        let (feed, cancel) = (feed.clone(), tasks.cancel.clone());
+        tasks.spawn(async move { streams.run(&feed, cancel).await });
     }
 
     fn keep_certificate(

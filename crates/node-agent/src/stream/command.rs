@@ -87,7 +87,8 @@ async fn connect(url: &str, wanted: Wanted) -> Result<Session, Status> {
     let exchange = async {
         let tcp = TcpStream::connect(&authority).await.map_err(|e| failed(&e))?;
         tcp.set_nodelay(true).ok();
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(tcp)).await.map_err(|e| failed(&e))?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(tcp)).await.map_err(|e| failed(&e))?;
         // Ends when the connection is upgraded or fails; the session lives on in the upgraded one.
         tokio::spawn(connection.with_upgrades());
         let path = uri.path_and_query().map_or("/", |p| p.as_str());

@@ -27,7 +27,8 @@ pub(super) async fn forward(services: &Services, forward: PortForward, opening: 
         let netns = PathBuf::from(format!("/proc/{pid}/ns/net"));
         let tcp = tokio::task::spawn_blocking(move || netns::run_in(&netns, move || connect_loopback(port)));
         let tcp = tcp.await.map_err(|e| Status::internal(e.to_string()))?;
-        tcp.and_then(TcpStream::from_std).map_err(|e| Status::internal(format!("connect to port {port} of the pod: {e}")))
+        tcp.and_then(TcpStream::from_std)
+            .map_err(|e| Status::internal(format!("connect to port {port} of the pod: {e}")))
     };
     serve(connected.await, opening).await;
 }

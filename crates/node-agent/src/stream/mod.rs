@@ -2,15 +2,13 @@
 
 mod command;
 mod connection;
-mod containers;
 mod logs;
 mod session;
 #[cfg(test)]
 mod tests;
 
-pub use containers::{ContainerRef, Containers};
-
 use crate::feed::{Connect, Feed};
+use crate::pods::find::Containers;
 use crate::runtime::Runtime;
 use bytes::Bytes;
 use kybern_api::error::{Reason, Status};

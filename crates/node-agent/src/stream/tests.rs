@@ -1,4 +1,5 @@
 use super::*;
+use crate::pods::find::ContainerRef;
 use crate::runtime::fake::Fake;
 use http::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -45,7 +46,9 @@ fn services(log: PathBuf) -> (Arc<Services>, Arc<One>) {
 fn opening() -> (Channel, Opening, mpsc::UnboundedReceiver<FromNode>) {
     let (to_node, mut for_node) = mpsc::unbounded_channel();
     let (to_server, mut for_server) = mpsc::unbounded_channel();
-    let out = |queue: mpsc::UnboundedSender<(u64, Body)>| -> kybern_stream::mux::Out { Box::new(move |id, b| queue.send((id, b)).is_ok()) };
+    let out = |queue: mpsc::UnboundedSender<(u64, Body)>| -> kybern_stream::mux::Out {
+        Box::new(move |id, b| queue.send((id, b)).is_ok())
+    };
     let (server, node) = (Link::new(out(to_node)), Link::new(out(to_server)));
     let (near, far) = (server.register(1).expect("server"), node.register(1).expect("node"));
     tokio::spawn(async move {
@@ -140,7 +143,11 @@ async fn streaming_server(wanted: Wanted) -> String {
             *response.headers_mut() = accepted.headers;
             Ok::<_, Infallible>(response)
         });
-        hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(tcp), service).with_upgrades().await.ok();
+        hyper::server::conn::http1::Builder::new()
+            .serve_connection(TokioIo::new(tcp), service)
+            .with_upgrades()
+            .await
+            .ok();
     });
     url
 }

@@ -4,6 +4,7 @@ mod file;
 mod line;
 
 use super::{Opening, Services};
+use crate::pods::find::ContainerRef;
 use file::{LogFile, News, Watch};
 use kybern_api::error::Status;
 use kybern_stream::mux::{Channel, Sender};
@@ -55,7 +56,7 @@ async fn begin(services: &Services, logs: &Logs) -> Result<(Log, Writer), Status
     Ok((Log { file, watch }, Writer::new(since, logs.timestamps, &logs.stream, limit)))
 }
 
-async fn find(services: &Services, logs: &Logs) -> Result<super::ContainerRef, Status> {
+async fn find(services: &Services, logs: &Logs) -> Result<ContainerRef, Status> {
     services.containers.find(&logs.namespace, &logs.pod, &logs.uid, &logs.container, logs.previous).await
 }
 
@@ -76,7 +77,13 @@ enum SendError {
     Send(#[from] kybern_stream::mux::ChannelError),
 }
 
-async fn send(services: &Services, logs: &Logs, log: &mut Log, mut writer: Writer, to: &Sender) -> Result<(), SendError> {
+async fn send(
+    services: &Services,
+    logs: &Logs,
+    log: &mut Log,
+    mut writer: Writer,
+    to: &Sender,
+) -> Result<(), SendError> {
     loop {
         while let Some(line) = log.file.next_line().await? {
             let more = writer.line(line);
