@@ -287,3 +287,25 @@ impl Drop for Subscription {
         self.hub.unsubscribe(&self.prefix, &self.queue);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn watchers(prefixes: &[&'static str]) -> BTreeMap<Bytes, Vec<Arc<Queue>>> {
+        prefixes.iter().map(|prefix| (Bytes::from(*prefix), Vec::new())).collect()
+    }
+
+    #[test]
+    fn every_prefix_of_a_key_is_found_and_no_other() {
+        let prefixes = ["", "/", "/a", "/a/", "/a/b", "/a/b/c", "/ab", "/b", "a", "/a/a", "/a/b/d"];
+        let watchers = watchers(&prefixes);
+        for key in ["", "/", "/a", "/a/b", "/a/b/c/d", "/a/b/z", "/ab", "/abc", "/b", "/c", "a", "zz", "/a/"] {
+            let mut found = Vec::new();
+            prefixes_of(&watchers, key.as_bytes(), &mut found);
+            let mut expected: Vec<&str> = prefixes.into_iter().filter(|prefix| key.starts_with(prefix)).collect();
+            expected.sort_by_key(|prefix| std::cmp::Reverse(prefix.len()));
+            assert_eq!(found, expected, "key {key:?}");
+        }
+    }
+}

@@ -31,6 +31,8 @@ pub mod node;
 mod pending;
 mod propose;
 mod replica;
+#[cfg(test)]
+mod storage_suite;
 pub mod store;
 mod types;
 

@@ -232,7 +232,7 @@ impl RaftLogStorage<Types> for Log {
         self.disk.sync(vec![Row::DeleteRange(Family::Log, key(first_gone), key(u64::MAX))]).await?;
         let mut state = self.state.lock();
         state.forget(|index| index >= first_gone);
-        state.last = last.or(state.purged);
+        state.last = state.last.min(last.or(state.purged));
         state.flushed = state.flushed.min(first_gone.saturating_sub(1));
         Ok(())
     }

@@ -7,5 +7,7 @@
 pub(crate) mod applier;
 pub(crate) mod apply;
 pub(crate) mod load;
+#[cfg(test)]
+mod model_test;
 pub(crate) mod snapshot;
 pub(crate) mod state;
