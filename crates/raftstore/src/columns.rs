@@ -199,8 +199,11 @@ pub(crate) fn encode_events(events: &[Event]) -> Bytes {
     encode(&changes.collect::<Vec<_>>()).into()
 }
 
+/// A key and what it was before.
+pub(crate) type Changed = (Bytes, Option<Arc<KeyValue>>);
+
 /// The changed keys of a revision with what they were before.
-pub(crate) fn decode_events(row: &[u8]) -> Result<Vec<(Bytes, Option<Arc<KeyValue>>)>, Damaged> {
+pub(crate) fn decode_events(row: &[u8]) -> Result<Vec<Changed>, Damaged> {
     decode::<Vec<Change>>(row, "event")?
         .into_iter()
         .map(|change| {

@@ -203,6 +203,9 @@ fn matching(commit: &Commit, prefix: &[u8]) -> Option<Arc<[Event]>> {
     }
 }
 
+/// The events of a revision that one watcher gets.
+type Queued = (Revision, Arc<[Event]>);
+
 /// One watcher's queue.
 struct Queue {
     state: Mutex<QueueState>,
@@ -210,7 +213,7 @@ struct Queue {
 }
 
 struct QueueState {
-    items: VecDeque<(Revision, Arc<[Event]>)>,
+    items: VecDeque<Queued>,
     ended: Option<Error>,
     limit: usize,
 }
@@ -242,7 +245,7 @@ impl Queue {
     }
 
     /// The next item, or None when there is none yet; an error once the queue has ended.
-    fn pop(&self) -> Result<Option<(Revision, Arc<[Event]>)>, Error> {
+    fn pop(&self) -> Result<Option<Queued>, Error> {
         let mut state = self.state.lock();
         if let Some(item) = state.items.pop_front() {
             return Ok(Some(item));

@@ -14,6 +14,8 @@ use tokio::time::Instant;
 /// Follows Raft's metrics until the member stops. `lease` is how long a quorum's word holds.
 pub(crate) async fn follow(core: Arc<Core>, known: watch::Sender<Arc<Vec<MemberInfo>>>, lease: Duration) {
     let mut changes = core.raft.metrics();
+    let mut config = changes.borrow_watched().membership_config.clone();
+    known.send_replace(Arc::new(members(&core)));
     loop {
         let (leadership, until) = observe(&changes.borrow_and_update(), lease);
         core.metrics.term.set(leadership.term as i64);
@@ -27,14 +29,11 @@ pub(crate) async fn follow(core: Arc<Core>, known: watch::Sender<Arc<Vec<MemberI
                 "leadership changed"
             );
         }
-        let now_known = members(&core);
-        known.send_if_modified(|before| {
-            let differs = **before != now_known;
-            if differs {
-                *before = Arc::new(now_known);
-            }
-            differs
-        });
+        let config_now = changes.borrow_watched().membership_config.clone();
+        if !Arc::ptr_eq(&config, &config_now) {
+            config = config_now;
+            known.send_replace(Arc::new(members(&core)));
+        }
         let expired = async {
             match until {
                 Some(until) => tokio::time::sleep_until(until).await,

@@ -13,6 +13,7 @@
 mod barrier;
 mod batch;
 mod columns;
+mod config;
 mod core;
 mod disk;
 mod expire;

@@ -5,10 +5,10 @@
 
 use crate::barrier::{self, Barrier, barrier};
 use crate::columns::{self, FORMAT, Family, Identity, meta};
+pub use crate::config::{Config, LogLimits, StartError, Timing};
 use crate::core::Core;
 use crate::disk::{Disk, Row};
 use crate::expire;
-use crate::history::Retention;
 use crate::leadership;
 use crate::log::Log;
 use crate::machine::applier::Applier;
@@ -21,139 +21,22 @@ use crate::net::listen::accept;
 use crate::net::peers::Peers;
 use crate::net::server;
 use crate::pending::Pending;
-use crate::propose::{self, propose, queue};
+use crate::propose::{self, Queue, propose, queue};
 use crate::replica::Replica;
 use crate::store::{Error, Leadership, Store, View, Watch};
 use crate::types::{Member, MemberId, Raft};
 use bytes::Bytes;
-use openraft::SnapshotPolicy;
 use openraft::async_runtime::watch::WatchReceiver;
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-
-/// How fast members notice that a leader is gone.
-#[derive(Debug, Clone, Copy)]
-pub struct Timing {
-    /// A leader shows itself this often.
-    pub heartbeat: Duration,
-    /// A follower that has heard nothing for `election_max` plus a random time between these two
-    /// stands for election.
-    pub election_min: Duration,
-    /// See `election_min`; also how long a quorum's acknowledgement lets a leader act.
-    pub election_max: Duration,
-}
-
-impl Default for Timing {
-    /// For small machines: an election 1.2 to 1.5 s after a leader died, none because a disk was slow.
-    fn default() -> Self {
-        Self {
-            heartbeat: Duration::from_millis(100),
-            election_min: Duration::from_millis(500),
-            election_max: Duration::from_millis(750),
-        }
-    }
-}
-
-/// When the log is cut off.
-#[derive(Debug, Clone, Copy)]
-pub struct LogLimits {
-    /// After so many entries the log is cut.
-    pub cut_every: u64,
-    /// So many entries stay, for members that come back; a member further behind gets a snapshot.
-    pub keep: u64,
-}
-
-impl Default for LogLimits {
-    fn default() -> Self {
-        Self { cut_every: 5_000, keep: 10_000 }
-    }
-}
-
-/// What a member needs to start.
-pub struct Config {
-    /// Where its data is; created when missing.
-    pub data_dir: PathBuf,
-    /// The cluster's id (visible ASCII). None: the one in the data directory.
-    pub cluster: Option<String>,
-    /// This member's id: [`RaftStore::FOUNDER`] for the first member of a cluster, an allocated one for
-    /// others. None: the one in the data directory.
-    pub id: Option<MemberId>,
-    /// `host:port` to listen on for the other members.
-    pub listen: String,
-    /// What the other members are told: the address to reach it, which its certificate must name, and more.
-    pub advertise: Member,
-    /// For the members' port: must ask for client certificates of the members' CA.
-    pub tls_server: Arc<rustls::ServerConfig>,
-    /// For connections to other members: must present this member's certificate.
-    pub tls_client: Arc<rustls::ClientConfig>,
-    /// Election and heartbeat times.
-    pub timing: Timing,
-    /// The replay window.
-    pub retention: Retention,
-    /// Length of the log.
-    pub log: LogLimits,
-}
-
-/// Why a member could not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The database cannot be opened: damaged, locked by another process, or not permitted.
-    #[error("cannot open the store in {path}: {reason}")]
-    Open {
-        /// The data directory.
-        path: PathBuf,
-        /// What the database says.
-        reason: String,
-    },
-    /// The data directory belongs to something else.
-    #[error("{path} holds the data of {found}, not of {wanted}: choose another data directory or the right cluster")]
-    Foreign {
-        /// The data directory.
-        path: PathBuf,
-        /// Whose data it is.
-        found: String,
-        /// Whose it should be.
-        wanted: String,
-    },
-    /// The data directory is empty and the configuration does not say what to begin.
-    #[error("{0} is empty: found a cluster or join one")]
-    Nobody(PathBuf),
-    /// The data was written by a newer version.
-    #[error("{path} has format {found}, this version knows {FORMAT}: it was written by a newer version")]
-    Newer {
-        /// The data directory.
-        path: PathBuf,
-        /// Its format.
-        found: u32,
-    },
-    /// The address cannot be listened on.
-    #[error("cannot listen for members on {address}: {source}")]
-    Listen {
-        /// The address.
-        address: String,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// A value of the configuration is not usable.
-    #[error("invalid configuration: {0}")]
-    Invalid(String),
-    /// What was read from disk makes no sense.
-    #[error("the store in {path} is damaged: {reason}")]
-    Damaged {
-        /// The data directory.
-        path: PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
-}
 
 /// A running member.
 pub struct RaftStore {
@@ -194,33 +77,8 @@ impl RaftStore {
         let metrics = Metrics::new(registry);
         let disk = open_disk(&config, &metrics)?;
         let identity = identify(&config, &disk).await?;
-        let damaged =
-            |error: std::io::Error| StartError::Damaged { path: config.data_dir.clone(), reason: error.to_string() };
-        let loaded = load(&disk, config.retention.bytes).map_err(damaged)?;
-        let log = Log::open(disk.clone()).map_err(damaged)?;
-        let replica = Arc::new(Replica::new(loaded.state.clone(), &loaded.commits, config.retention));
-        let pending = Arc::new(Pending::new(identity.member << 32 | u64::from(identity.runs)));
-        let applier = Applier::new(disk, replica.clone(), pending.clone(), metrics.clone(), loaded);
-        let applied = applier.index();
-        let peers = Arc::new(Peers::new(&config.tls_client, &identity.cluster).map_err(StartError::Invalid)?);
-        let raft_config = raft_config(&config, &identity.cluster).map_err(StartError::Invalid)?;
-        let network = Network(peers.clone());
-        let raft = Raft::new(identity.member, Arc::new(raft_config), network, log, applier).await;
-        let raft = raft.map_err(|fatal| damaged(std::io::Error::other(fatal.to_string())))?;
         let (proposals, proposed) = queue();
-        let core = Arc::new(Core {
-            id: identity.member,
-            cluster: identity.cluster,
-            raft,
-            replica,
-            pending,
-            peers,
-            queue: proposals,
-            applied,
-            leadership: watch::Sender::new(Leadership::default()),
-            metrics,
-            membership: tokio::sync::Mutex::new(()),
-        });
+        let core = Arc::new(assemble(&config, identity, disk, metrics, proposals).await?);
         let (barrier, barriers) = barrier();
         let known = watch::Sender::new(Arc::new(membership::members(&core)));
         let members = known.subscribe();
@@ -230,15 +88,8 @@ impl RaftStore {
         tasks.spawn(propose::run(core.clone(), proposed));
         tasks.spawn(barrier::run(core.clone(), barriers));
         tasks.spawn(leadership::follow(core.clone(), known, config.timing.election_max));
-        let store = Arc::new(Self {
-            core,
-            barrier,
-            members,
-            advertise: config.advertise,
-            address,
-            stop,
-            tasks: Mutex::new(tasks),
-        });
+        let (advertise, tasks) = (config.advertise, Mutex::new(tasks));
+        let store = Arc::new(Self { core, barrier, members, advertise, address, stop, tasks });
         let deadlines = store.core.replica.deadlines().clone();
         let expiry = expire::run(Arc::downgrade(&store), deadlines, store.core.leadership.subscribe());
         store.tasks.lock().spawn(expiry);
@@ -350,6 +201,8 @@ impl RaftStore {
         }
         let mut tasks = std::mem::take(&mut *self.tasks.lock());
         tasks.shutdown().await;
+        // Whoever came in between.
+        self.core.pending.stop();
     }
 
     /// Lets the member that is most up to date lead, so that nobody has to notice that this one is gone.
@@ -466,25 +319,35 @@ async fn identify(config: &Config, disk: &Disk) -> Result<Identity, StartError> 
     Ok(identity)
 }
 
-fn raft_config(config: &Config, cluster: &str) -> Result<openraft::Config, String> {
-    let millis = |duration: Duration| duration.as_millis() as u64;
-    let raft = openraft::Config {
-        cluster_name: cluster.to_owned(),
-        heartbeat_interval: millis(config.timing.heartbeat),
-        election_timeout_min: millis(config.timing.election_min),
-        election_timeout_max: millis(config.timing.election_max),
-        snapshot_policy: SnapshotPolicy::LogsSinceLast(config.log.cut_every),
-        max_in_snapshot_log_to_keep: config.log.keep,
-        purge_batch_size: 256,
-        replication_lag_threshold: config.log.cut_every.max(config.log.keep) * 2,
-        // A snapshot is streamed whole; this bounds the transfer of a large state over a slow link.
-        install_snapshot_timeout: 600_000,
-        enable_pre_vote: Some(true),
-        // After a restart a member stands for election like any other: a term means one run of a leader,
-        // which is what makes proposals of a past term certainly lost (`pending`).
-        enable_leader_restore: Some(false),
-        backoff: "50ms 100ms 200ms ..500ms".to_owned(),
-        ..openraft::Config::default()
-    };
-    raft.validate().map_err(|error| error.to_string())
+/// Loads what is on disk and starts Raft on it.
+async fn assemble(
+    config: &Config,
+    identity: Identity,
+    disk: Arc<Disk>,
+    metrics: Metrics,
+    queue: Queue,
+) -> Result<Core, StartError> {
+    let damaged = |reason: String| StartError::Damaged { path: config.data_dir.clone(), reason };
+    let loaded = load(&disk, config.retention.bytes).map_err(|error| damaged(error.to_string()))?;
+    let log = Log::open(disk.clone()).map_err(|error| damaged(error.to_string()))?;
+    let replica = Arc::new(Replica::new(loaded.state.clone(), &loaded.commits, config.retention));
+    let pending = Arc::new(Pending::new(identity.member << 32 | u64::from(identity.runs)));
+    let applier = Applier::new(disk, replica.clone(), pending.clone(), metrics.clone(), loaded);
+    let applied = applier.index();
+    let peers = Arc::new(Peers::new(&config.tls_client, &identity.cluster).map_err(StartError::Invalid)?);
+    let raft_config = Arc::new(config.raft(&identity.cluster).map_err(StartError::Invalid)?);
+    let raft = Raft::new(identity.member, raft_config, Network(peers.clone()), log, applier).await;
+    Ok(Core {
+        id: identity.member,
+        cluster: identity.cluster,
+        raft: raft.map_err(|fatal| damaged(fatal.to_string()))?,
+        replica,
+        pending,
+        peers,
+        queue,
+        applied,
+        leadership: watch::Sender::new(Leadership::default()),
+        metrics,
+        membership: tokio::sync::Mutex::new(()),
+    })
 }

@@ -2,7 +2,7 @@
 
 use super::apply::Commit;
 use super::state::{FIRST_REVISION, State};
-use crate::columns::{Applied, Family, decode, decode_events, decode_value, meta, number, state_key};
+use crate::columns::{Applied, Changed, Family, decode, decode_events, decode_value, meta, number, state_key};
 use crate::disk::{Disk, Row};
 use crate::model::{Event, KeyValue, Revision};
 use bytes::Bytes;
@@ -25,14 +25,20 @@ pub(crate) fn load(disk: &Disk, window_bytes: usize) -> io::Result<Loaded> {
     let mut applied: Applied = row.map(|row| decode(&row, "meta")).transpose()?.unwrap_or_default();
     applied.revision = applied.revision.max(FIRST_REVISION);
     let generation = applied.generation;
-    let stale = vec![
-        Row::DeleteRange(Family::State, state_key(0, b""), state_key(generation, b"")),
-        Row::DeleteRange(Family::State, state_key(generation + 1, b""), state_key(u32::MAX, b"")),
-    ];
-    disk.write_later(stale);
+    if has_unfinished(disk, generation)? {
+        let (from, to) = (state_key(generation + 1, b""), state_key(u32::MAX, b""));
+        disk.write_later(vec![Row::DeleteRange(Family::State, from, to)]);
+    }
     let state = State { revision: applied.revision, map: load_map(disk, generation)? };
     let commits = load_commits(disk, &state, window_bytes)?;
     Ok(Loaded { state, applied, commits })
+}
+
+/// Did an install end before its generation counted?
+fn has_unfinished(disk: &Disk, generation: u32) -> io::Result<bool> {
+    let from = state_key(generation + 1, b"");
+    let mut rows = disk.db().iterator_cf(disk.family(Family::State)?, IteratorMode::From(&from, Direction::Forward));
+    rows.next().transpose().map(|row| row.is_some()).map_err(io::Error::other)
 }
 
 fn load_map(disk: &Disk, generation: u32) -> io::Result<OrdMap<Bytes, Arc<KeyValue>>> {
@@ -68,7 +74,7 @@ fn load_commits(disk: &Disk, state: &State, window_bytes: usize) -> io::Result<V
 }
 
 /// Undoes one revision and returns its events.
-fn undo(state: &mut State, changes: Vec<(Bytes, Option<Arc<KeyValue>>)>) -> Arc<[Event]> {
+fn undo(state: &mut State, changes: Vec<Changed>) -> Arc<[Event]> {
     let revision: Revision = state.revision;
     let events: Vec<Event> = changes
         .into_iter()

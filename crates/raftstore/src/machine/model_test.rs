@@ -83,8 +83,11 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 fn txn() -> impl Strategy<Value = Txn> {
-    (prop::collection::vec(guard(), 0..2), prop::collection::vec(op(), 0..4))
-        .prop_map(|(guards, ops)| Txn { guards, ops, term: 0 })
+    (prop::collection::vec(guard(), 0..2), prop::collection::vec(op(), 0..4)).prop_map(|(guards, ops)| Txn {
+        guards,
+        ops,
+        term: 0,
+    })
 }
 
 proptest! {

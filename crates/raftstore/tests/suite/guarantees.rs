@@ -3,10 +3,8 @@
 //! A test's name begins with the number of its guarantee: K for the keys, W for watches. Revisions are
 //! compared relative to the first, since members of a cluster are counted in the store too.
 
-
-
-use bytes::Bytes;
 use crate::common::{World, delete, delete_op, events_until, guarded, next, ops, put, put_op, revision};
+use bytes::Bytes;
 use kybern_raftstore::Retention;
 use kybern_raftstore::model::{Guard, Op, TxnOutcome, WatchItem, prefix_end};
 use kybern_raftstore::store::Error;

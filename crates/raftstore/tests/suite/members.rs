@@ -1,15 +1,15 @@
 //! What only real members can show: restarts, lost leaders, snapshots, membership, refusals at start.
 
-
-
-use crate::common::{Cluster, Node, PATIENCE, Tls, config, events_until, free_port, ops, put, put_op};
-use kybern_raftstore::model::TxnOutcome;
+use crate::common::{Cluster, Node, PATIENCE, Tls, config, events_until, free_port, next, ops, put, put_op};
+use kybern_raftstore::model::{Op, TxnOutcome, WatchItem};
 use kybern_raftstore::node::{LogLimits, RaftStore, StartError};
 use kybern_raftstore::store::{Error, Store};
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::time::Instant;
 
 fn store(node: &Node) -> Arc<dyn Store> {
@@ -56,30 +56,36 @@ async fn k1_k4_k5_acknowledged_writes_survive_a_kill() {
 async fn k1_k9_k10_a_killed_leader_loses_nothing() {
     let mut cluster = Cluster::new(3).await;
     let leader = cluster.leader().await;
-    let writers: Vec<_> = cluster.nodes.iter().enumerate().filter(|(index, _)| *index != leader).map(|(index, node)| {
-        let store = store(node);
-        tokio::spawn(async move {
-            let mut acknowledged = BTreeMap::new();
-            let mut unknown = Vec::new();
-            let mut longest = Duration::ZERO;
-            let begun = Instant::now();
-            let mut n = 0;
-            while begun.elapsed() < Duration::from_secs(6) {
-                let key = format!("{index}/{n}");
-                n += 1;
-                let asked = Instant::now();
-                match store.txn(ops(vec![put_op(&key, "1")])).await {
-                    Ok(TxnOutcome::Applied { revision, .. }) => drop(acknowledged.insert(key, revision)),
-                    Ok(refused) => panic!("{refused:?}"),
-                    Err(Error::Unknown(_)) => unknown.push(key),
-                    Err(Error::NoLeader(_)) => drop(acknowledged.insert(key, 0)),
-                    Err(other) => panic!("{other}"),
+    let writers: Vec<_> = cluster
+        .nodes
+        .iter()
+        .enumerate()
+        .filter(|(index, _)| *index != leader)
+        .map(|(index, node)| {
+            let store = store(node);
+            tokio::spawn(async move {
+                let mut acknowledged = BTreeMap::new();
+                let mut unknown = Vec::new();
+                let mut longest = Duration::ZERO;
+                let begun = Instant::now();
+                let mut n = 0;
+                while begun.elapsed() < Duration::from_secs(6) {
+                    let key = format!("{index}/{n}");
+                    n += 1;
+                    let asked = Instant::now();
+                    match store.txn(ops(vec![put_op(&key, "1")])).await {
+                        Ok(TxnOutcome::Applied { revision, .. }) => drop(acknowledged.insert(key, revision)),
+                        Ok(refused) => panic!("{refused:?}"),
+                        Err(Error::Unknown(_)) => unknown.push(key),
+                        Err(Error::NoLeader(_)) => drop(acknowledged.insert(key, 0)),
+                        Err(other) => panic!("{other}"),
+                    }
+                    longest = longest.max(asked.elapsed());
                 }
-                longest = longest.max(asked.elapsed());
-            }
-            (acknowledged, unknown, longest)
+                (acknowledged, unknown, longest)
+            })
         })
-    }).collect();
+        .collect();
     tokio::time::sleep(Duration::from_secs(1)).await;
     let killed = cluster.nodes.remove(leader);
     let port = killed.port;
@@ -99,6 +105,73 @@ async fn k1_k9_k10_a_killed_leader_loses_nothing() {
             assert_eq!(found, *revision, "{key}: acknowledged at this revision, or certainly not applied");
         }
     }
+}
+
+/// Not a test of its own: the process that [`k1_what_a_killed_process_acknowledged_is_there`] kills.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "run by another test, as a process of its own"]
+async fn writer_process() {
+    let parent = std::env::var(CHILD_DIR).unwrap();
+    let mut node_dir = TempDir::new_in(&parent).unwrap();
+    // The parent reads it after this process was killed.
+    node_dir.disable_cleanup(true);
+    let node = Node::start(Arc::new(node_dir), config_of(Path::new(&parent))).await;
+    node.store.init_cluster().await.unwrap();
+    let only = store(&node);
+    for n in 0.. {
+        let revision = put(&only, &format!("k{n}"), "1").await;
+        println!("ACK k{n} {revision}");
+    }
+}
+
+const CHILD_DIR: &str = "KYBERN_TEST_CHILD_DIR";
+
+fn config_of(dir: &Path) -> kybern_raftstore::node::Config {
+    config(&dir.join("db"), Some(1), free_port(), &Tls::new())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn k1_what_a_killed_process_acknowledged_is_there() {
+    let dir = Arc::new(TempDir::new().unwrap());
+    let mut child = tokio::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "members::writer_process", "--nocapture"])
+        .env(CHILD_DIR, dir.path())
+        .stdout(std::process::Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut acknowledged = Vec::new();
+    while let Some(line) = tokio::time::timeout(PATIENCE, lines.next_line()).await.unwrap().unwrap() {
+        let Some((_, rest)) = line.split_once("ACK ") else { continue };
+        let (key, revision) = rest.split_once(' ').unwrap();
+        acknowledged.push((key.to_owned(), revision.parse::<u64>().unwrap()));
+        if acknowledged.len() == 200 {
+            child.kill().await.unwrap();
+        }
+    }
+    assert!(acknowledged.len() >= 200);
+    let node = Node::start(dir.clone(), config_of(dir.path())).await;
+    node.store.recovered().await.unwrap();
+    for (key, revision) in acknowledged {
+        assert_eq!(node.store.get(key.as_bytes()).map(|kv| kv.mod_revision), Some(revision), "{key}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn k8_a_ttl_survives_the_leader_and_is_not_early() {
+    let mut cluster = Cluster::new(3).await;
+    let leader = cluster.leader().await;
+    let written = Instant::now();
+    let op = Op::Put { key: "k".into(), value: "v".into(), stamp: None, lease: 0, ttl: Some(3) };
+    cluster.nodes[leader].store.txn(ops(vec![op])).await.unwrap();
+    drop(cluster.nodes.remove(leader));
+    let other = store(&cluster.nodes[0]);
+    other.read_barrier().await.unwrap();
+    let mut watch = other.watch("k".into(), other.get(b"k").unwrap().mod_revision + 1).unwrap();
+    while !matches!(next(&mut watch).await.unwrap(), WatchItem::Events(..)) {}
+    assert!(written.elapsed() >= Duration::from_secs(3), "early: {:?}", written.elapsed());
+    assert!(other.get(b"k").is_none());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -193,10 +266,7 @@ async fn three_members_from_nothing_start_quickly() {
 async fn foreign_and_empty_directories_are_refused() {
     let tls = Tls::new();
     let dir = Arc::new(TempDir::new().unwrap());
-    let refuse = |config| {
-        let start = async move { RaftStore::start(config, &mut Default::default()).await.err() };
-        start
-    };
+    let refuse = |config| async move { RaftStore::start(config, &mut Default::default()).await.err() };
     let nobody = refuse(config(dir.path(), None, free_port(), &tls)).await;
     assert!(matches!(nobody, Some(StartError::Nobody(_))), "{nobody:?}");
     drop(Node::start(dir.clone(), config(dir.path(), Some(1), free_port(), &tls)).await);
