@@ -9,7 +9,7 @@ use std::time::Duration;
 pub struct Config {
     /// The address other members and pods reach this server's API at.
     pub advertise: SocketAddr,
-    /// This server's member id in the store; tells the live servers apart.
+    /// This server's member id in the store; the agents' and peers' name for it.
     pub member: u64,
     /// Ranges of service addresses and node ports.
     pub ranges: Ranges,

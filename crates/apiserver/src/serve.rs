@@ -14,6 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Streams one client may have open on a connection.
 const MAX_STREAMS: u32 = 250;
+/// Pause after a failed accept.
+const ACCEPT_PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
 /// Bytes of a connection's headers.
 const MAX_HEADERS: u32 = 1 << 20;
 /// Flow-control windows: a list should not wait for the client's updates.
@@ -32,7 +34,7 @@ impl ApiServer {
                     Err(error) => {
                         tracing::warn!(%error, "cannot accept a connection");
                         // Out of descriptors: connections must end before more can be taken.
-                        tokio::task::yield_now().await;
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
                         continue;
                     }
                 },

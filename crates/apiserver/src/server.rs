@@ -135,10 +135,12 @@ impl ApiServer {
             drain: CancellationToken::new(),
             stop: CancellationToken::new(),
         }));
+        // Before anything is served: a reader that asks for any state must not find none.
+        let loaded = server.0.caches.load(server.0.store.as_ref());
         let (caches, store, stop) = (server.0.caches.clone(), server.0.store.clone(), server.0.stop.clone());
         server.0.tasks.spawn(async move {
             tokio::select! {
-                () = caches.feed(store) => tracing::info!("the store has stopped: the caches stand still"),
+                () = caches.feed(store, loaded) => tracing::info!("the store has stopped: the caches stand still"),
                 () = stop.cancelled() => {}
             }
         });

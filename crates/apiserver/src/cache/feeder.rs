@@ -76,20 +76,21 @@ impl Caches {
         matches!(tokio::time::timeout(timeout, rx.wait_for(|r| *r >= revision)).await, Ok(Ok(_)))
     }
 
-    /// Follows the store until it stops. Starts over by itself when it fell behind.
-    pub async fn feed(&self, store: Arc<dyn Store>) {
+    /// Follows the store from `loaded` on until it stops. Starts over by itself when it fell behind.
+    pub async fn feed(&self, store: Arc<dyn Store>, loaded: u64) {
+        let mut from = loaded;
         loop {
-            let from = self.load(store.as_ref());
             match self.follow(store.as_ref(), from).await {
                 Error::Stopped => return,
-                error => tracing::warn!(%error, "the caches fell behind the store and are loaded again"),
+                error => tracing::debug!(%error, "the caches fell behind the store and are loaded again"),
             }
+            from = self.load(store.as_ref());
         }
     }
 
-    /// Fills every cache from a view: the oldest state a watch can go on from, so that clients of a
+    /// Fills every cache from a view and returns its revision. It is the oldest state a watch can go on from, so that clients of a
     /// restarted server can resume, or else the current one.
-    fn load(&self, store: &dyn Store) -> u64 {
+    pub fn load(&self, store: &dyn Store) -> u64 {
         let view = store.view_at(store.oldest()).unwrap_or_else(|_| store.view());
         let revision = view.revision();
         for fed in self.table.load().values() {

@@ -1,6 +1,7 @@
 //! HTTP into the corridor and answers out of it.
 
 use crate::doors::grpc::PeerChain;
+use crate::metrics::Labels;
 use crate::error::deadline_exceeded;
 use crate::paths;
 use crate::present::body::{Body, BoxError};
@@ -22,6 +23,13 @@ use tokio::time::Instant;
 
 static AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 
+/// What is known of a request by the time it is answered, well or badly.
+#[derive(Default)]
+struct Seen {
+    negotiated: Negotiated,
+    labels: Option<Labels>,
+}
+
 impl ApiServer {
     /// Serves one request. Never fails: whatever goes wrong is a Status.
     pub async fn handle<B>(&self, request: Request<B>) -> Response<Body>
@@ -38,7 +46,7 @@ impl ApiServer {
             tracing::error!(panic = text.unwrap_or("?"), "a request handler panicked");
             respond::failure(&Status::internal("the request could not be served"), &Negotiated::default())
         });
-        if let Some(labels) = response.extensions_mut().remove::<crate::metrics::Labels>() {
+        if let Some(labels) = response.extensions_mut().remove::<Labels>() {
             self.0.metrics.observe(labels, response.status().as_u16(), started.elapsed());
         }
         drop(label);
@@ -54,15 +62,19 @@ impl ApiServer {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let mut negotiated = Negotiated::default();
-        match self.steps(request, &mut negotiated).await {
+        let mut seen = Seen::default();
+        let mut response = match self.steps(request, &mut seen).await {
             Ok(response) => response,
-            Err(status) => respond::failure(&status, &Negotiated { gzip: false, ..negotiated }),
+            Err(status) => respond::failure(&status, &Negotiated { gzip: false, ..seen.negotiated }),
+        };
+        if let Some(labels) = seen.labels {
+            response.extensions_mut().insert(labels);
         }
+        response
     }
 
     /// The corridor's steps in order.
-    async fn steps<B>(&self, request: Request<B>, negotiated: &mut Negotiated) -> Result<Response<Body>, Status>
+    async fn steps<B>(&self, request: Request<B>, seen: &mut Seen) -> Result<Response<Body>, Status>
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
@@ -70,8 +82,8 @@ impl ApiServer {
         let (parts, body) = request.into_parts();
         let info = RequestInfo::parse(&parts.method, parts.uri.path(), parts.uri.query())?;
         let limit = self.time_limit(&info);
-        let labels = crate::metrics::Labels::of(&info);
         let work = async {
+            let labels = Labels::of(&info);
             let caller = self.caller(&parts).await?;
             let auth = self.0.authorize(info, caller).await?;
             if !auth.attributes.is_resource() {
@@ -81,20 +93,20 @@ impl ApiServer {
                 };
             }
             let resource = self.0.resolve(&auth)?;
+            // Counted only now: the names of what is not served would be labels without end.
+            seen.labels = Some(labels);
             if crate::subresource::is_connection(&auth.attributes.subresource) {
                 let request = Request::from_parts(parts, Body::foreign(body));
                 return crate::subresource::connect(self, &resource, auth, request).await;
             }
-            *negotiated = negotiate(&parts.headers, &auth.query)?;
+            seen.negotiated = negotiate(&parts.headers, &auth.query)?;
             let payload = self.payload(&parts.headers, &auth, body).await?;
-            self.answer(&resource, auth, payload, negotiated).await
+            self.answer(&resource, auth, payload, &seen.negotiated).await
         };
-        let mut response = match limit {
-            None => work.await?,
-            Some(limit) => tokio::time::timeout(limit, work).await.map_err(|_| deadline_exceeded())??,
-        };
-        response.extensions_mut().insert(labels);
-        Ok(response)
+        match limit {
+            None => work.await,
+            Some(limit) => tokio::time::timeout(limit, work).await.map_err(|_| deadline_exceeded())?,
+        }
     }
 
     /// The binary's own handler for a POST to this path.

@@ -93,19 +93,22 @@ pub async fn commit(server: &Inner, resource: &Resource, proposal: Proposal) -> 
     }
 }
 
-/// Live servers are noted below this.
+/// Live servers are noted below this: the address they are reached at, with their member id.
 pub const SERVERS: &[u8] = b"/servers/";
 
 /// Notes that this server lives; the note goes by itself `ttl` seconds after the last.
 pub async fn announce(server: &Inner, ttl: u64) -> Result<(), StoreError> {
-    let key = Bytes::from([SERVERS, server.config.member.to_string().as_bytes()].concat());
-    let value = Bytes::from(server.config.advertise.to_string());
-    let put = Op::Put { key, value, stamp: None, lease: 0, ttl: Some(ttl) };
+    let value = Bytes::from(server.config.member.to_string());
+    let put = Op::Put { key: note_of(server), value, stamp: None, lease: 0, ttl: Some(ttl) };
     server.store.txn(Txn { guards: Vec::new(), ops: vec![put], term: 0 }).await.map(drop)
 }
 
 /// Takes this server's note away: it stops.
 pub async fn retire(server: &Inner) -> Result<(), StoreError> {
-    let key = Bytes::from([SERVERS, server.config.member.to_string().as_bytes()].concat());
-    server.store.txn(Txn { guards: Vec::new(), ops: vec![Op::Delete(key)], term: 0 }).await.map(drop)
+    let ops = vec![Op::Delete(note_of(server))];
+    server.store.txn(Txn { guards: Vec::new(), ops, term: 0 }).await.map(drop)
+}
+
+fn note_of(server: &Inner) -> Bytes {
+    Bytes::from([SERVERS, server.config.advertise.to_string().as_bytes()].concat())
 }

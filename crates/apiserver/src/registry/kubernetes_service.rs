@@ -72,9 +72,9 @@ async fn follow(server: &ApiServer) -> Result<(), Error> {
     loop {
         let live = live(server.0.store.as_ref());
         if known.as_ref() != Some(&live) && !live.is_empty() {
-            let published = live.iter().map(|(id, a)| Server { id: *id, address: a.to_string() }).collect();
+            let published = live.iter().map(|(a, id)| Server { id: *id, address: a.to_string() }).collect();
             server.publish_servers(published);
-            let addresses: Vec<SocketAddr> = live.values().copied().collect();
+            let addresses: Vec<SocketAddr> = live.keys().copied().collect();
             write(&client, &Resource::new("", "v1", "endpoints"), endpoints(&addresses)).await?;
             write(&client, &Resource::new("discovery.k8s.io", "v1", "endpointslices"), slice(&addresses)).await?;
             known = Some(live);
@@ -84,12 +84,13 @@ async fn follow(server: &ApiServer) -> Result<(), Error> {
     }
 }
 
-fn live(store: &dyn Store) -> BTreeMap<u64, SocketAddr> {
+/// The live servers' addresses and member ids.
+fn live(store: &dyn Store) -> BTreeMap<SocketAddr, u64> {
     let end = crate::cache::feeder::end_of(SERVERS);
     let (notes, _) = store.view().range(SERVERS, &end, 0);
     let read = |key: &[u8], value: &[u8]| {
-        let id = std::str::from_utf8(&key[SERVERS.len()..]).ok()?.parse().ok()?;
-        Some((id, std::str::from_utf8(value).ok()?.parse().ok()?))
+        let address = std::str::from_utf8(&key[SERVERS.len()..]).ok()?.parse().ok()?;
+        Some((address, std::str::from_utf8(value).ok()?.parse().ok()?))
     };
     notes.iter().filter_map(|n| read(&n.key, &n.value)).collect()
 }

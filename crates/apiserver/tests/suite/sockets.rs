@@ -1,6 +1,6 @@
 //! The same over real sockets: framing, streams, drain.
 
-use crate::cases::{MAPS, maps};
+use crate::cases::{MAPS, long_ago, maps};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
 use hyper_util::client::legacy::Client;
@@ -96,11 +96,7 @@ async fn a_watch_streams_and_ends_with_the_server() {
 #[tokio::test]
 async fn a_watch_that_comes_too_late_is_a_stream_with_an_error() {
     let world = World::start().await;
-    maps(&world, &["a"]).await;
-    world.clock.advance(std::time::Duration::from_secs(600));
-    maps(&world, &["b"]).await;
-    world.clock.advance(std::time::Duration::from_secs(600));
-    maps(&world, &["c"]).await;
+    long_ago(&world, &["a", "b", "c"]).await;
     let served = serve(&world).await;
     let response = client(true).request(get(&served, &format!("{MAPS}?watch=1&resourceVersion=1"))).await.expect("an answer");
     assert_eq!(response.status(), 200);
@@ -136,11 +132,12 @@ async fn paths_beside_the_resources() {
 #[tokio::test]
 async fn a_serving_server_keeps_the_kubernetes_service() {
     let world = World::start().await;
-    let served = serve(&world).await;
     let client = world.admin();
     let slices = kybern_client::transport::Resource::new("discovery.k8s.io", "v1", "endpointslices");
     let selection = kybern_client::transport::Selection { namespace: "default".into(), ..Default::default() };
-    let mut watch = client.watch(&slices, &selection, 0).await.expect("a watch");
+    let list = client.list(&slices, &selection).await.expect("a list");
+    let mut watch = client.watch(&slices, &selection, list.revision).await.expect("a watch");
+    let served = serve(&world).await;
     let slice = loop {
         match futures::StreamExt::next(&mut watch).await {
             Some(Ok(kybern_client::transport::WatchEvent::Object(_, object))) => break object.tree().expect("JSON"),

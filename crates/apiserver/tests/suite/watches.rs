@@ -1,6 +1,6 @@
 //! Watches, through the in-process door.
 
-use crate::cases::{MAPS, maps, none};
+use crate::cases::{MAPS, long_ago, maps, none};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use kybern_api::error::{Reason, Status};
@@ -64,13 +64,7 @@ async fn selectors_see_the_old_and_the_new_object() {
 #[tokio::test]
 async fn a_forgotten_revision_is_expired() {
     let world = World::start().await;
-    maps(&world, &["a", "b"]).await;
-    // A second server that starts later knows nothing of what its store has forgotten; this one's
-    // window is emptied by age.
-    world.clock.advance(std::time::Duration::from_secs(600));
-    maps(&world, &["c"]).await;
-    world.clock.advance(std::time::Duration::from_secs(600));
-    maps(&world, &["d"]).await;
+    long_ago(&world, &["a", "b", "c"]).await;
     let client = world.admin();
     let list = client.list(&config_maps(), &Selection::default()).await.expect("a list");
     let mut watch = client.watch(&config_maps(), &Selection::default(), 1).await.expect("it opens");
