@@ -1,5 +1,6 @@
 //! The supervised containerd, for real: start, import, run, die, be adopted, leave nothing.
 
+#[expect(dead_code, reason = "this suite needs no API")]
 mod support;
 
 use kybern_node_agent::runtime::Runtime;

@@ -58,7 +58,8 @@ pub fn sandbox(config: &Config, pod: &Pod, attempt: u32, cgroup: &str) -> pb::Po
             namespace: namespace.into(),
             attempt,
         }),
-        hostname: hostname(config, pod),
+        // In the node's network there is no host name of one's own to set.
+        hostname: if host_network(pod) { String::new() } else { hostname(config, pod) },
         log_directory: config.paths().pod_logs(namespace, name, uid).display().to_string(),
         dns_config: dns(config, pod, &spec),
         port_mappings: ports(&spec),

@@ -92,6 +92,10 @@ impl Observed {
     pub fn previous(&self, name: &str) -> Option<&Container> {
         self.containers.iter().filter(|c| c.name == name).nth(1)
     }
+    /// Is this the latest sandbox?
+    pub fn is_latest(&self, sandbox: &str) -> bool {
+        self.sandbox.as_ref().is_some_and(|s| s.id == sandbox)
+    }
     /// Every container that has a process.
     pub fn running(&self) -> impl Iterator<Item = &Container> {
         self.containers.iter().filter(|c| c.state == State::Running)

@@ -16,6 +16,9 @@ use std::time::Duration;
 
 /// When a container that could not be made is tried again.
 const RETRY: SignedDuration = SignedDuration::from_secs(10);
+/// What is looked at again at every change, because it may have been mended: a missing object may have
+/// come, and the image puller keeps its own back-off.
+const CHEAP: [&str; 4] = ["ErrImagePull", "ImagePullBackOff", "CreateContainerConfigError", "ContainerCreating"];
 /// Longest termination message the API shows.
 const MAX_MESSAGE: usize = 4096;
 /// And longest that is taken from a log.
@@ -86,7 +89,11 @@ pub(super) async fn container(
     step: u32,
 ) -> Result<bool> {
     let now = worker.shared.clock.now();
-    if worker.held.get(name).is_some_and(|h| h.until.is_some_and(|u| now < u) && h.waiting.reason != "ErrImagePull") {
+    if worker
+        .held
+        .get(name)
+        .is_some_and(|h| h.until.is_some_and(|u| now < u) && !CHEAP.contains(&h.waiting.reason.as_str()))
+    {
         return Ok(false);
     }
     let Some(c) = find(pod, name) else { return Ok(false) };

@@ -58,6 +58,8 @@ pub(super) struct Worker {
     reported: Option<serde_json::Value>,
     acquired: bool,
     released: bool,
+    /// The final status has been reported; what it told of is being removed.
+    closed: bool,
 }
 
 impl Worker {
@@ -75,6 +77,7 @@ impl Worker {
             reported: None,
             acquired: false,
             released: false,
+            closed: false,
         }
     }
 
@@ -139,9 +142,19 @@ impl Worker {
         for _ in 0..ROUNDS {
             let observed = self.observe(pod).await?;
             let actions = self.plan(pod, &observed);
-            let acted = self.act(pod, &observed, &actions).await?;
-            if acted {
-                continue;
+            if actions.actions.iter().any(|a| matches!(a, Action::RemoveSandbox(id) if observed.is_latest(id))) {
+                // The last look at how the containers ended.
+                let last = PodActions { finished: true, ..PodActions::default() };
+                self.report(pod, &observed, &last, vanished).await?;
+                self.closed = true;
+            }
+            match self.act(pod, &observed, &actions).await {
+                Ok(true) => continue,
+                Ok(false) => {}
+                Err(e) => {
+                    self.report(pod, &observed, &actions, vanished).await?;
+                    return Err(e);
+                }
             }
             self.refresh_volumes(pod, &observed).await;
             self.report(pod, &observed, &actions, vanished).await?;
@@ -287,7 +300,7 @@ impl Worker {
     }
 
     async fn report(&mut self, pod: &Pod, observed: &Observed, plan: &PodActions, vanished: bool) -> Result<()> {
-        if vanished {
+        if vanished || self.closed {
             return Ok(());
         }
         let marks = self.marks.lock().clone();

@@ -1,6 +1,8 @@
 //! What the tests on a real containerd share: a node in a temporary directory and a network namespace
 //! of its own, and a small image made from Debian's busybox.
 
+pub mod api;
+
 use kybern_node_agent::config::Paths;
 use kybern_node_agent::images::archive::{self, layer};
 use kybern_node_agent::images::import::Importer;
