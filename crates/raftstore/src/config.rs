@@ -21,10 +21,11 @@ pub struct Timing {
 }
 
 impl Default for Timing {
-    /// For small machines: an election 1.2 to 1.5 s after a leader died, none because a disk was slow.
+    /// For small machines: an election 1.2 to 1.5 s after a leader died, none because a disk was slow. Each
+    /// heartbeat costs every member some wake-ups, so there are no more than elections need.
     fn default() -> Self {
         Self {
-            heartbeat: Duration::from_millis(100),
+            heartbeat: Duration::from_millis(200),
             election_min: Duration::from_millis(500),
             election_max: Duration::from_millis(750),
         }

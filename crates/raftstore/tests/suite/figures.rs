@@ -56,3 +56,24 @@ async fn write_rates_and_barriers() {
         println!("one of three gone, member {}: 1 client: {rate:.0} writes/s, median {median:?}", node.store.id());
     }
 }
+
+/// Processor time of this process so far, in seconds.
+fn cpu() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    let ticks: f64 = fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap();
+    ticks / 100.0
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement: run on demand, in the release profile"]
+async fn idle_members() {
+    const SPAN: Duration = Duration::from_secs(10);
+    let cluster = Cluster::new(3).await;
+    let before = cpu();
+    tokio::time::sleep(SPAN).await;
+    let share = (cpu() - before) / SPAN.as_secs_f64() / cluster.nodes.len() as f64;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let rss = status.lines().find(|line| line.starts_with("VmRSS")).unwrap_or_default();
+    println!("idle: {:.2} % of a core per member; three members in one process: {rss}", share * 100.0);
+}
