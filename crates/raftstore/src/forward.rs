@@ -53,6 +53,8 @@ impl Forwarder {
         match client.propose(request).await {
             Ok(response) if response.get_ref().proposed => None,
             Ok(_) => group.unclaim(&core.pending),
+            // Refused before it was looked at: another member is at that address now.
+            Err(status) if status.code() == tonic::Code::FailedPrecondition => group.unclaim(&core.pending),
             Err(status) => {
                 tracing::debug!(%status, "a forwarded group has an unknown outcome");
                 core.peers.forget(&leader.address, Lane::Bulk);

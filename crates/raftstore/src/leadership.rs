@@ -41,10 +41,11 @@ pub(crate) async fn follow(core: Arc<Core>, known: watch::Sender<Arc<Vec<MemberI
             }
         };
         tokio::select! {
-            changed = changes.changed() => if changed.is_err() { return },
+            changed = changes.changed() => if changed.is_err() { break },
             () = expired => {}
         }
     }
+    core.leadership.send_replace(Leadership::default());
 }
 
 /// What the metrics say about leadership, and when that must be looked at again if nothing changes.

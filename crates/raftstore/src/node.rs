@@ -201,6 +201,7 @@ impl RaftStore {
         }
         let mut tasks = std::mem::take(&mut *self.tasks.lock());
         tasks.shutdown().await;
+        self.core.leadership.send_replace(Leadership::default());
         // Whoever came in between.
         self.core.pending.stop();
     }

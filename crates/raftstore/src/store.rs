@@ -51,7 +51,7 @@ pub trait View: Send + Sync {
 /// A watch: items in revision order, without gap. Dropping it ends it.
 #[async_trait::async_trait]
 pub trait Watch: Send {
-    /// The next item; waits. `Err(Lagged)` closes the watch.
+    /// The next item; waits. `Err(Lagged)` closes the watch. Dropping the future loses no item.
     async fn next(&mut self) -> Result<WatchItem, Error>;
 }
 

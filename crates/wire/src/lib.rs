@@ -1,7 +1,7 @@
 //! Wire protocols, generated from `proto/`: the node protocol, Raft, CRI, containerd, etcd.
 //!
 //! Holds no logic and imports nothing of ours.
-#![expect(missing_docs, reason = "generated from the commented files in proto/")]
+#![expect(missing_docs, clippy::allow_attributes, reason = "generated from the commented files in proto/")]
 
 /// The node protocol (`proto/node.proto`).
 pub mod node {
