@@ -223,6 +223,7 @@ impl Session {
             }
             Out::WebSocket { mut sink, .. } => {
                 let goodbye = async {
+                    sink.send(websocket::farewell()).await.ok()?;
                     sink.close().await.ok()?;
                     while receiver.next().await.ok()?.is_some() {}
                     Some(())

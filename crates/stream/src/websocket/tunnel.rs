@@ -18,12 +18,14 @@ pub struct Tunnel<T> {
     socket: WebSocketStream<T>,
     /// What is left of the message that is being read.
     rest: Bytes,
+    /// Our farewell has been queued.
+    closing: bool,
 }
 
 impl<T: Io> Tunnel<T> {
     /// Over an open WebSocket.
     pub fn new(socket: WebSocketStream<T>) -> Self {
-        Self { socket, rest: Bytes::new() }
+        Self { socket, rest: Bytes::new(), closing: false }
     }
 }
 
@@ -71,6 +73,14 @@ impl<T: Io> AsyncWrite for Tunnel<T> {
         Pin::new(&mut self.socket).poll_flush(cx).map_err(broken)
     }
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.closing {
+            let ready = ready!(Pin::new(&mut self.socket).poll_ready(cx));
+            self.closing = true;
+            // A socket that takes nothing more is closed by the peer already.
+            if ready.is_ok() {
+                Pin::new(&mut self.socket).start_send(super::farewell()).ok();
+            }
+        }
         match ready!(Pin::new(&mut self.socket).poll_close(cx)) {
             Ok(()) | Err(Error::ConnectionClosed | Error::AlreadyClosed) => Poll::Ready(Ok(())),
             Err(e) => Poll::Ready(Err(broken(e))),

@@ -1,0 +1,311 @@
+//! Connections into pods through a served API: our own clients over both framings, a node that answers
+//! over the real gRPC door, and (on demand) kubectl.
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty};
+use hyper_util::rt::TokioIo;
+use kybern_api::attributes::UserInfo;
+use kybern_api::seam::Lister;
+use kybern_authn::{Authenticator, Credentials, Outcome};
+use kybern_client::transport::{MERGE_PATCH, Resource, Target, Transport, Write};
+use kybern_stream::Role;
+use kybern_stream::forward::Forwarder;
+use kybern_stream::negotiate::{Framing, PORT_FORWARD, REMOTE_COMMAND_V4, spdy_request};
+use kybern_stream::session::{Channel, Item, Session, Wanted};
+use kybern_stream::websocket::channels::Subprotocol;
+use kybern_testkit::{Builder, World, objects};
+use kybern_wire::node as pb;
+use kybern_wire::node::node_client::NodeClient;
+use kybern_wire::node::{FromNode, Hello, Opened, ToNode, from_node, open::What, to_node};
+use serde_json::json;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+const EXIT: &str = r#"{"metadata":{},"status":"Failure","message":"command terminated with non-zero exit code","reason":"NonZeroExitCode","details":{"causes":[{"reason":"ExitCode","message":"3"}]}}"#;
+
+/// A token is a node's name; without one it is the administrator (kubectl sends none over plain HTTP).
+struct Anybody;
+
+impl Authenticator for Anybody {
+    fn authenticate(&self, credentials: &Credentials<'_>, _: &dyn Lister) -> Outcome {
+        let (name, group) = match credentials.bearer {
+            Some(node) => (format!("system:node:{node}"), "system:nodes"),
+            None => ("admin".into(), "system:masters"),
+        };
+        Outcome::Known(UserInfo {
+            name,
+            groups: vec![group.into(), "system:authenticated".into()],
+            ..UserInfo::default()
+        })
+    }
+}
+
+struct Served {
+    world: World,
+    address: SocketAddr,
+    _stop: DropGuard,
+}
+
+fn admin(world: &World) -> Arc<dyn Transport> {
+    world.client(UserInfo { name: "admin".into(), groups: vec!["system:masters".into()], ..UserInfo::default() })
+}
+
+fn pod_target(name: &str) -> Target {
+    Target {
+        resource: Resource::new("", "v1", "pods"),
+        namespace: "default".into(),
+        name: name.into(),
+        subresource: String::new(),
+        query: Vec::new(),
+        term: 0,
+    }
+}
+
+/// A served world with a pod `web` (containers `main` and `side`) on node `n1`.
+async fn serve() -> Served {
+    let world = Builder::default().authenticator(Arc::new(Anybody)).start().await;
+    let mut pod = objects::pod("web");
+    pod["spec"]["nodeName"] = json!("n1");
+    pod["spec"]["containers"] = json!([{"name": "main", "image": "x"}, {"name": "side", "image": "x"}]);
+    admin(&world).write(&pod_target(""), Write::Create(pod.to_string().into())).await.expect("a pod");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let (server, stop) = (world.server.clone(), CancellationToken::new());
+    let shutdown = stop.clone();
+    tokio::spawn(async move { server.serve(listener, None, shutdown).await });
+    Served { world, address, _stop: stop.drop_guard() }
+}
+
+/// A node on the real door. Commands echo their input in capitals and exit with 3 at its end; ports echo;
+/// the log is one line.
+async fn node(served: &Served) {
+    let channel = tonic::transport::Endpoint::from_shared(format!("http://{}", served.address)).expect("endpoint");
+    let mut client = NodeClient::new(channel.connect().await.expect("connected"));
+    let (out, frames) = mpsc::unbounded_channel();
+    let hello = from_node::Frame::Hello(Hello { node: "n1".into() });
+    out.send(FromNode { channel: 0, frame: Some(hello) }).expect("hello");
+    let mut request = tonic::Request::new(UnboundedReceiverStream::new(frames));
+    request.metadata_mut().insert("authorization", "Bearer n1".parse().expect("a header"));
+    let mut commands = client.reverse(request).await.expect("reverse").into_inner();
+    tokio::spawn(async move {
+        let mut open = HashMap::new();
+        while let Ok(Some(frame)) = commands.message().await {
+            answer(&out, &mut open, frame);
+        }
+    });
+}
+
+fn answer(out: &mpsc::UnboundedSender<FromNode>, open: &mut HashMap<u64, What>, ToNode { channel, frame }: ToNode) {
+    let send = |frame| out.send(FromNode { channel, frame: Some(frame) }).expect("send");
+    let data = |stream, bytes: Bytes| send(from_node::Frame::Data(pb::Data { stream, bytes, end: false }));
+    let close = || send(from_node::Frame::Close(pb::Close::default()));
+    match frame {
+        Some(to_node::Frame::Open(o)) => {
+            let what = o.what.expect("something to open");
+            send(from_node::Frame::Opened(Opened { code: 200, content_type: String::new() }));
+            if let What::Logs(logs) = &what {
+                data(0, format!("{} says hello\n", logs.container).into());
+                close();
+            }
+            open.insert(channel, what);
+        }
+        Some(to_node::Frame::Data(d)) => match open.get(&channel) {
+            Some(What::Exec(_)) if d.end => {
+                data(3, Bytes::from_static(EXIT.as_bytes()));
+                close();
+            }
+            Some(What::Exec(_)) => data(1, d.bytes.to_ascii_uppercase().into()),
+            Some(What::PortForward(_)) if d.end => close(),
+            Some(What::PortForward(_)) => data(0, d.bytes),
+            _ => {}
+        },
+        _ => {}
+    }
+}
+
+const WEBSOCKET: [(&str, &str); 4] = [
+    ("connection", "Upgrade"),
+    ("upgrade", "websocket"),
+    ("sec-websocket-version", "13"),
+    ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+];
+
+/// Sends a request; the answer's code and body, or the upgraded connection.
+async fn request(
+    served: &Served,
+    method: &str,
+    path: &str,
+    headers: http::HeaderMap,
+) -> Result<TokioIo<hyper::upgrade::Upgraded>, (u16, String)> {
+    let tcp = TcpStream::connect(served.address).await.expect("connect");
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(tcp)).await.expect("handshake");
+    tokio::spawn(connection.with_upgrades());
+    let mut request = http::Request::builder().method(method).uri(path).body(Empty::<Bytes>::new()).expect("a request");
+    *request.headers_mut() = headers;
+    request.headers_mut().insert("host", "kybern".parse().expect("a header"));
+    let response = sender.send_request(request).await.expect("an answer");
+    if response.status() == 101 {
+        return Ok(TokioIo::new(hyper::upgrade::on(response).await.expect("upgraded")));
+    }
+    let code = response.status().as_u16();
+    let body = response.into_body().collect().await.expect("a body").to_bytes();
+    Err((code, String::from_utf8_lossy(&body).into_owned()))
+}
+
+fn websocket(protocol: &str) -> http::HeaderMap {
+    let mut headers: http::HeaderMap =
+        WEBSOCKET.iter().map(|(k, v)| (k.parse().expect("name"), v.parse().expect("value"))).collect();
+    headers.insert("sec-websocket-protocol", protocol.parse().expect("value"));
+    headers
+}
+
+const EXEC: &str =
+    "/api/v1/namespaces/default/pods/web/exec?container=main&command=cat&stdin=true&stdout=true&stderr=true";
+
+#[tokio::test]
+async fn a_command_runs_over_spdy_and_websocket() {
+    let served = serve().await;
+    node(&served).await;
+    let cases = [
+        ("POST", spdy_request(REMOTE_COMMAND_V4), Framing::Spdy),
+        ("GET", websocket("v5.channel.k8s.io"), Framing::Channels(Subprotocol::V5)),
+        ("POST", websocket("v5.channel.k8s.io"), Framing::Channels(Subprotocol::V5)),
+    ];
+    for (method, headers, framing) in cases {
+        let io = request(&served, method, EXEC, headers).await.expect("switched");
+        let wanted = Wanted { stdin: true, stdout: true, stderr: true, tty: false };
+        let mut session = Session::open(io, framing, wanted).await.expect("session");
+        session.sender.send(Channel::Stdin, Bytes::from_static(b"hello")).await.expect("send");
+        session.sender.end(Channel::Stdin).await.expect("end");
+        let (mut out, mut status) = (Vec::new(), Vec::new());
+        while let Some(item) = session.receiver.next().await.expect("item") {
+            match item {
+                Item::Data(Channel::Stdout, bytes) => out.extend_from_slice(&bytes),
+                Item::Data(Channel::Error, bytes) => status.extend_from_slice(&bytes),
+                _ => {}
+            }
+        }
+        assert_eq!(String::from_utf8_lossy(&out), "HELLO", "{framing:?}");
+        assert_eq!(String::from_utf8_lossy(&status), EXIT, "{framing:?}");
+        session.close().await;
+    }
+}
+
+#[tokio::test]
+async fn ports_are_forwarded_over_spdy_and_websocket() {
+    let served = serve().await;
+    node(&served).await;
+    let path = "/api/v1/namespaces/default/pods/web/portforward";
+    let cases = [
+        ("POST", spdy_request(PORT_FORWARD), Framing::Spdy),
+        ("GET", websocket("SPDY/3.1+portforward.k8s.io"), Framing::SpdyInWebSocket),
+    ];
+    for (method, headers, framing) in cases {
+        let io = request(&served, method, path, headers).await.expect("switched");
+        let mut forwarder = Forwarder::new(io, framing, Role::Client).await.expect("forwarder");
+        for text in ["one", "two"] {
+            let mut forward = forwarder.open(80).await.expect("open");
+            forward.data.send.send(text.into()).await.expect("send");
+            forward.data.send.end().await.expect("end");
+            assert_eq!(forward.data.recv.recv().await.expect("echo"), Some(text.into()), "{framing:?}");
+            assert_eq!(forward.data.recv.recv().await.expect("end"), None);
+        }
+        forwarder.close().await;
+    }
+}
+
+#[tokio::test]
+async fn logs_are_text_and_mistakes_are_statuses() {
+    let served = serve().await;
+    let pod = "/api/v1/namespaces/default/pods/web";
+    let get = |path: String| request(&served, "GET", Box::leak(path.into_boxed_str()), http::HeaderMap::new());
+    let lost = get(format!("{pod}/log?container=side")).await.err();
+    assert!(matches!(&lost, Some((503, text)) if text.contains("n1")), "{lost:?}");
+    node(&served).await;
+    assert_eq!(get(format!("{pod}/log?container=side")).await.err(), Some((200, "side says hello\n".into())));
+    let cases = [
+        (format!("{pod}/log"), 400, "choose one of: [main side]"),
+        (format!("{pod}/log?container=x"), 400, "container x is not valid for pod web"),
+        (format!("{pod}/log?container=main&tailLines=-1"), 422, "must be greater than or equal to 0"),
+        (format!("{pod}/exec?container=main&command=ls&stdout=true"), 400, "Upgrade request required"),
+        (format!("{pod}/exec?container=main&stdout=true"), 400, "at least one command"),
+        (format!("{pod}/exec?container=main&command=ls"), 400, "at least 1 of stdin, stdout, stderr"),
+        ("/api/v1/namespaces/default/pods/none/log".into(), 404, "pods \\\"none\\\" not found"),
+    ];
+    for (path, code, part) in cases {
+        let (got, text) = get(path.clone()).await.expect_err("no upgrade");
+        assert!(got == code && text.contains(part), "{path}: {got} {text}");
+    }
+}
+
+/// A feed over the real door: present objects, then changes, and a node sees only what it may ask for.
+#[tokio::test]
+async fn a_feed_lists_and_follows() {
+    use pb::feed_event::Type;
+    let served = serve().await;
+    let channel = tonic::transport::Endpoint::from_shared(format!("http://{}", served.address)).expect("endpoint");
+    let mut client = NodeClient::new(channel.connect().await.expect("connected"));
+    let (out, requests) = mpsc::unbounded_channel();
+    let mut request = tonic::Request::new(UnboundedReceiverStream::new(requests));
+    request.metadata_mut().insert("authorization", "Bearer n1".parse().expect("a header"));
+    let mut events = client.feed(request).await.expect("feed").into_inner();
+    let subscribe = pb::Subscribe {
+        id: 7,
+        version: "v1".into(),
+        resource: "pods".into(),
+        field_selector: "spec.nodeName=n1".into(),
+        ..pb::Subscribe::default()
+    };
+    out.send(pb::FeedRequest { request: Some(pb::feed_request::Request::Subscribe(subscribe)) }).expect("send");
+    let mut kinds = Vec::new();
+    for _ in 0..3 {
+        let event = events.message().await.expect("open").expect("an event");
+        assert_eq!(event.id, 7);
+        kinds.push(event.r#type());
+    }
+    assert_eq!(kinds, [Type::Reset, Type::Added, Type::Synced]);
+    let label = json!({"metadata": {"labels": {"a": "b"}}}).to_string();
+    let patch = Write::Patch(MERGE_PATCH, label.into());
+    admin(&served.world).write(&pod_target("web"), patch).await.expect("patched");
+    let event = events.message().await.expect("open").expect("an event");
+    assert_eq!(event.r#type(), Type::Modified);
+    assert!(String::from_utf8_lossy(&event.object).contains(r#""a":"b""#));
+    let mut call = tonic::Request::new(pb::CallRequest {
+        method: "GET".into(),
+        path: "/api/v1/namespaces/default/pods/web".into(),
+        ..pb::CallRequest::default()
+    });
+    call.metadata_mut().insert("authorization", "Bearer n1".parse().expect("a header"));
+    let answer = client.call(call).await.expect("call").into_inner();
+    assert_eq!(answer.code, 200);
+    assert!(answer.body.starts_with(br#"{"kind":"Pod""#), "{:?}", answer.body);
+}
+
+/// Real kubectl against the same server, over its WebSocket and its SPDY transport.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs kubectl on the machine"]
+async fn kubectl_speaks_with_it() {
+    let served = serve().await;
+    node(&served).await;
+    let server = format!("--server=http://{}", served.address);
+    for websockets in ["true", "false"] {
+        let mut command = tokio::process::Command::new("kubectl");
+        command.env("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", websockets).env("KUBECONFIG", "/dev/null");
+        command.args([&server, "exec", "-i", "web", "-c", "main", "--", "cat"]).stdin(std::process::Stdio::piped());
+        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+        let mut child = command.spawn().expect("kubectl");
+        let mut stdin = child.stdin.take().expect("stdin");
+        tokio::io::AsyncWriteExt::write_all(&mut stdin, b"hello").await.expect("write");
+        drop(stdin);
+        let output = tokio::time::timeout(std::time::Duration::from_secs(20), child.wait_with_output()).await;
+        let output = output.expect("in time").expect("output");
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "HELLO", "websockets {websockets}: {errors}");
+        assert_eq!(output.status.code(), Some(3), "websockets {websockets}: {errors}");
+    }
+}
