@@ -461,3 +461,20 @@ async fn w11_a_slow_watcher_is_told(world: World) {
     let mut resumed = store.watch("".into(), last + 1).unwrap();
     assert_eq!(events_until(&mut resumed, end).await.len() as u64, end - last);
 }
+
+#[tokio::test(start_paused = true)]
+async fn k7_events_leave_the_window_with_age() {
+    let world = World::memory(Retention::default()).await;
+    let store = world.first();
+    let old = put(store, "k", "1").await;
+    tokio::time::advance(Duration::from_secs(200)).await;
+    let young = put(store, "k", "2").await;
+    assert_eq!(store.oldest(), old);
+    tokio::time::advance(Duration::from_secs(101)).await;
+    assert_eq!(store.oldest(), young);
+    assert_eq!(store.view_at(old).unwrap().get(b"k").unwrap().value, "1", "the state the window begins with");
+    tokio::time::advance(Duration::from_secs(200)).await;
+    assert_eq!(store.oldest(), young + 1);
+    assert_eq!(store.watch("k".into(), young).err(), Some(Error::Compacted(young + 1)));
+    assert_eq!(store.view_at(young).unwrap().revision(), young, "the current state is always readable");
+}
