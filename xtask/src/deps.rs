@@ -31,7 +31,7 @@ const DEV: &[&str] = &["testkit"];
 ///
 /// # Errors
 /// When cargo fails.
-pub fn metadata() -> Result<Value> {
+fn metadata() -> Result<Value> {
     let out = Command::new("cargo")
         .args(["metadata", "--format-version", "1", "--locked", "--offline"])
         .output()
@@ -78,7 +78,7 @@ fn edges(package: &Value) -> impl Iterator<Item = (&str, bool)> {
 }
 
 /// The packages of a metadata document.
-pub fn packages(metadata: &Value) -> impl Iterator<Item = &Value> {
+fn packages(metadata: &Value) -> impl Iterator<Item = &Value> {
     metadata["packages"].as_array().into_iter().flatten()
 }
 

@@ -1,6 +1,7 @@
 //! Project tasks: `cargo xtask verify` is the one gate (read-only), `cargo xtask fix` the one that changes
 //! files.
 
+mod bench;
 mod deny;
 mod deps;
 mod schema;
@@ -34,6 +35,12 @@ enum Task {
     Deny,
     /// Check sizes, stand-ins and naming rules
     Tidy,
+    /// Measure a fresh cluster beside the limits of this machine
+    Bench {
+        /// Length of each load in seconds
+        #[arg(long, default_value_t = 5)]
+        seconds: u64,
+    },
     /// Make the schema table of crate api from an OpenAPI v2 document
     Schema {
         /// The document
@@ -50,6 +57,7 @@ fn main() -> anyhow::Result<()> {
         Task::Deps => deps::check(),
         Task::Deny => deny::check(),
         Task::Tidy => tidy::check(),
+        Task::Bench { seconds } => bench::run(seconds),
         Task::Schema { openapi, out } => schema::generate(&openapi, &out),
     }
 }

@@ -120,6 +120,12 @@ pub struct AgentArgs {
     /// Cgroup below which pods run
     #[arg(long)]
     pub cgroup_root: Option<String>,
+    /// Addresses of pods, as on the servers
+    #[arg(long)]
+    pub cluster_cidr: Option<String>,
+    /// Addresses of services, as on the servers
+    #[arg(long)]
+    pub service_cidr: Option<String>,
     /// Use this CRI socket instead of a containerd of our own
     #[arg(long)]
     pub runtime_endpoint: Option<PathBuf>,

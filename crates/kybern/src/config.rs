@@ -88,6 +88,10 @@ pub struct Agent {
     pub cgroup_root: String,
     /// An external CRI socket.
     pub runtime_endpoint: Option<PathBuf>,
+    /// Pod addresses of the whole cluster.
+    pub cluster_cidr: Ipv4Net,
+    /// Service addresses.
+    pub service_cidr: Ipv4Net,
 }
 
 /// The parts that `--disable` may name.
@@ -168,6 +172,8 @@ impl Agent {
             taints,
             cgroup_root: args.cgroup_root.or(file.cgroup_root).unwrap_or_else(|| "kybern".into()),
             runtime_endpoint: args.runtime_endpoint.or(file.runtime_endpoint),
+            cluster_cidr: cidr("cluster-cidr", args.cluster_cidr.or(file.cluster_cidr), "10.42.0.0/16")?,
+            service_cidr: cidr("service-cidr", args.service_cidr.or(file.service_cidr), "10.43.0.0/16")?,
         })
     }
 }

@@ -50,6 +50,11 @@ pub(crate) fn pem(label: &str, der: &[u8]) -> String {
     out
 }
 
+/// PEM of one certificate in DER.
+pub fn certificate_pem(der: &[u8]) -> String {
+    pem("CERTIFICATE", der)
+}
+
 /// The lower-case hex SHA-256 of a certificate's DER: what join tokens pin.
 pub fn fingerprint(der: &[u8]) -> String {
     hex::encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, der))

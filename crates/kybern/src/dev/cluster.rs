@@ -127,7 +127,7 @@ impl Cluster {
     pub fn save(&self) -> Result<()> {
         std::fs::create_dir_all(self.dir())?;
         let path = self.dir().join("cluster.json");
-        crate::files::write_private(&path, &serde_json::to_vec_pretty(self)?)
+        Ok(kybern_authn::pki::write_private(&path, &serde_json::to_vec_pretty(self)?, false)?)
     }
 
     /// A host by name.

@@ -1,0 +1,23 @@
+//! The verbs.
+
+pub mod cni;
+mod image;
+mod token;
+
+use crate::cli::{Cli, Command};
+use crate::{dev, roles};
+use anyhow::Result;
+
+/// Runs one verb to its end.
+///
+/// # Errors
+/// One line with the cause and what to do.
+pub fn run(cli: Cli) -> Result<()> {
+    match cli.command {
+        Command::Server(args) => roles::server::run(args),
+        Command::Agent(args) => roles::agent::run(args),
+        Command::Dev(command) => dev::run(command),
+        Command::Image(command) => image::run(command),
+        Command::Token(command) => token::run(command),
+    }
+}

@@ -1,0 +1,220 @@
+//! A server: the store's member, the API server over it, and, while it leads, the controllers.
+
+use super::join::{self, Bundle};
+use super::leading::Leading;
+use crate::cli::ServerArgs;
+use crate::config::Server;
+use crate::{keys, telemetry};
+use anyhow::{Context, Result, bail};
+use kybern_api::seam::{Clock, SystemClock, SystemIds};
+use kybern_apiserver::{ApiServer, Parts};
+use kybern_authn::join::{JoinToken, Role, SERVER_BUNDLE_PATH};
+use kybern_authn::pki::{ClusterKeys, Kubeconfig, San};
+use kybern_authn::tls::{self, Identity};
+use kybern_authn::{Assembly, TokenConfig};
+use kybern_raftstore::node::{self, RaftStore};
+use kybern_raftstore::Member;
+use prometheus_client::registry::Registry;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+
+/// The DNS domain of the cluster.
+pub const DOMAIN: &str = "cluster.local";
+
+/// Runs a server until it is told to stop.
+///
+/// # Errors
+/// One line with the cause and what to do.
+pub fn run(args: ServerArgs) -> Result<()> {
+    let (debug, otlp) = (args.debug, args.otlp_endpoint.clone());
+    let config = Server::resolve(args)?;
+    super::runtime()?.block_on(async {
+        let _telemetry = telemetry::start("kybern-server", debug, otlp.as_deref())?;
+        serve(config).await
+    })
+}
+
+async fn serve(config: Server) -> Result<()> {
+    let stop = super::until_told_to_stop()?;
+    tls::provider().as_ref().clone().install_default().ok();
+    let clock = SystemClock::default();
+    // Ports first: a conflict should show before anything is made.
+    let listener = listen(config.api_port).await?;
+    let place = place(&config, clock).await?;
+    let keys = Arc::new(place.keys);
+    let mut metrics = Registry::default();
+    let store = RaftStore::start(store_config(&config, &keys, place.cluster, place.member, clock)?, &mut metrics).await?;
+    let founded = place.peers.is_none();
+    let api = api_server(&config, &keys, &store, clock, metrics)?;
+    let identity = Identity::new(&keys.serving_certificate(&config.name, &names(&config), DOMAIN, clock.now())?)?;
+    let serving = tokio::spawn({
+        let (api, tls, stop) = (api.clone(), Arc::new(tls::api_server(identity)?), stop.clone());
+        async move { api.serve(listener, Some(tls), stop).await }
+    });
+    let leading = Leading {
+        api: api.clone(),
+        keys: keys.clone(),
+        clock,
+        name: config.name.clone(),
+        cluster_cidr: config.cluster_cidr,
+        tokens: if founded { given_tokens(&config)? } else { Vec::new() },
+    };
+    let working = tokio::spawn(leading.run(store.clone(), stop.clone()));
+    let entered = async {
+        match &place.peers {
+            None => store.init_cluster().await,
+            Some(peers) => store.join(peers).await,
+        }
+    };
+    match stop.run_until_cancelled(entered).await {
+        Some(entered) => entered.context("this server could not enter its cluster")?,
+        None => return Ok(()),
+    }
+    write_kubeconfig(&config, &keys, clock)?;
+    tracing::info!(address = %config.address, port = config.api_port, "the server is up");
+    stop.cancelled().await;
+    serving.await.ok();
+    working.await.ok();
+    store.shutdown().await;
+    Ok(())
+}
+
+async fn listen(port: u16) -> Result<TcpListener> {
+    TcpListener::bind(("0.0.0.0", port))
+        .await
+        .with_context(|| format!("port {port} can't be listened on; find who uses it with `ss -ltnp`, or choose another with --https-listen-port"))
+}
+
+/// Where this server belongs.
+struct Place {
+    keys: ClusterKeys,
+    /// The cluster's id, where this start decides it.
+    cluster: Option<String>,
+    member: Option<u64>,
+    /// Members to join; None: this server founds (or founded) the cluster.
+    peers: Option<Vec<String>>,
+}
+
+/// Decides by the data directory first, then by the flags: restart, join or found.
+async fn place(config: &Server, clock: SystemClock) -> Result<Place> {
+    let dir = store_dir(config);
+    let known = RaftStore::identity(&dir)?;
+    match (keys::load(&config.data_dir)?, known, &config.join) {
+        (Some(keys), Some((_, member)), _) => {
+            let peers = (member != RaftStore::FOUNDER).then(Vec::new);
+            Ok(Place { keys, cluster: None, member: None, peers })
+        }
+        (None, Some((cluster, _)), _) => bail!(
+            "{} holds the store of cluster {cluster} but not its keys; restore server/tls or choose another --data-dir",
+            config.data_dir.display()
+        ),
+        (_, None, Some(url)) => {
+            let admission = join::ask(config, url).await?;
+            let keys = admission.keys()?;
+            keys.save(&keys::dir(&config.data_dir))?;
+            let (cluster, member) = (Some(admission.cluster), Some(admission.member));
+            Ok(Place { keys, cluster, member, peers: Some(admission.peers) })
+        }
+        (keys, None, None) => {
+            let keys = match keys {
+                Some(k) => k,
+                None => keys::load_or_create(&config.data_dir, clock.now())?,
+            };
+            // The cluster is known by the CA that its servers show.
+            let cluster = keys.server_ca.fingerprint().chars().take(16).collect();
+            Ok(Place { keys, cluster: Some(cluster), member: Some(RaftStore::FOUNDER), peers: None })
+        }
+    }
+}
+
+fn store_dir(config: &Server) -> std::path::PathBuf {
+    config.data_dir.join("server/store")
+}
+
+fn store_config(
+    config: &Server,
+    keys: &ClusterKeys,
+    cluster: Option<String>,
+    member: Option<u64>,
+    clock: SystemClock,
+) -> Result<node::Config> {
+    let own = San::host(&config.address.to_string());
+    let identity = Identity::new(&keys.peer_certificate(&config.name, &[own], clock.now())?)?;
+    let authorities = keys.peer_ca.trusted();
+    let meta = BTreeMap::from([
+        ("api".to_owned(), format!("{}:{}", config.address, config.api_port)),
+        ("name".to_owned(), config.name.clone()),
+    ]);
+    Ok(node::Config {
+        data_dir: store_dir(config),
+        cluster,
+        id: member,
+        listen: format!("0.0.0.0:{}", config.peer_port),
+        advertise: Member { peer: format!("{}:{}", config.address, config.peer_port), meta },
+        tls_server: Arc::new(tls::peer_server(identity.clone(), authorities)?),
+        tls_client: Arc::new(tls::client(authorities, Some(identity))?),
+        timing: node::Timing::default(),
+        retention: kybern_raftstore::Retention::default(),
+        log: node::LogLimits::default(),
+    })
+}
+
+fn api_server(
+    config: &Server,
+    keys: &Arc<ClusterKeys>,
+    store: &Arc<RaftStore>,
+    clock: SystemClock,
+    metrics: Registry,
+) -> Result<ApiServer> {
+    let assembly = Assembly::new(keys, &TokenConfig::for_domain(DOMAIN))?;
+    let mut settings = kybern_apiserver::Config::new((config.address, config.api_port).into());
+    settings.ranges = kybern_apiserver::Ranges { services: config.service_cidr, ..settings.ranges };
+    let bundle: Arc<dyn kybern_apiserver::PathHandler> = Arc::new(Bundle::new(keys.clone(), store));
+    Ok(ApiServer::new(Parts {
+        config: settings,
+        store: store.clone(),
+        clock: Arc::new(clock),
+        ids: Arc::new(SystemIds),
+        authenticator: assembly.authenticator,
+        authorizer: Arc::new(kybern_rbac::Standard::new()),
+        admission: Arc::new(kybern_admission::Chain::new(&kybern_admission::Switches::default())?),
+        issuer: Some(assembly.issuer),
+        sealer: Arc::new(keys.sealing.clone()),
+        kinds: kybern_api::kinds::table().iter().map(|d| Arc::new(d.clone())).collect(),
+        paths: vec![(SERVER_BUNDLE_PATH.to_owned(), bundle)],
+        metrics,
+    }))
+}
+
+/// Names and addresses for the serving certificate besides the Service's.
+fn names(config: &Server) -> Vec<San> {
+    let service = config.service_cidr.hosts().next().map(|a| a.to_string());
+    let own = [config.name.clone(), config.address.to_string()];
+    own.into_iter().chain(service).chain(config.sans.iter().cloned()).map(|n| San::host(&n)).collect()
+}
+
+/// The tokens that the first server was started with.
+fn given_tokens(config: &Server) -> Result<Vec<(Role, JoinToken)>> {
+    let given = [(Role::Server, &config.token, "--token"), (Role::Agent, &config.agent_token, "--agent-token")];
+    given
+        .into_iter()
+        .filter_map(|(role, text, flag)| text.as_ref().map(|t| (role, t, flag)))
+        .map(|(role, t, flag)| Ok((role, t.parse().with_context(|| format!("{flag} can't be used"))?)))
+        .collect()
+}
+
+/// The administrator's kubeconfig; one that is there and still fits is kept.
+fn write_kubeconfig(config: &Server, keys: &ClusterKeys, clock: SystemClock) -> Result<()> {
+    if config.kubeconfig.exists() {
+        return Ok(());
+    }
+    let kubeconfig = Kubeconfig {
+        cluster: "kybern",
+        server: &format!("https://{}:{}", config.address, config.api_port),
+        ca: &keys.server_ca.certificate_pem(),
+        user: "kybern-admin",
+        identity: &keys.admin_certificate(clock.now())?,
+    };
+    Ok(kubeconfig.write(&config.kubeconfig)?)
+}

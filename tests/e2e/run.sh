@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Runs the end-to-end tests on a dev cluster of their own, and removes it again.
+# With KUBECONFIG set, runs them against that cluster instead.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+. "$here/../../deploy/env.sh"
+cd "$here/../.."
+kybern=$CARGO_TARGET_DIR/release/kybern
+KUBECTL=$(kubectl_path)
+export KUBECTL
+if [ -z "${KUBECONFIG:-}" ]; then
+  name=e2e
+  "$kybern" dev delete --name $name >/dev/null
+  finish() {
+    code=$?
+    [ $code = 0 ] || tail -n 30 /var/lib/kybern/dev/$name/*/kybern.log || true
+    "$kybern" dev delete --name $name
+    exit $code
+  }
+  trap finish EXIT
+  "$kybern" dev create --name $name --servers 3 --nodes 2
+  KUBECONFIG=$("$kybern" dev kubeconfig --name $name)
+  export KUBECONFIG KYBERN=$kybern KYBERN_NAME=$name
+  "$kybern" image import --name $name "$(deploy/web-image.sh)"
+fi
+say "end-to-end tests with $("$KUBECTL" version --client 2>/dev/null | head -n 1)"
+cargo test --release --locked --package kybern-e2e -- --test-threads 4 "$@"
