@@ -218,7 +218,9 @@ fn own_address(given: Option<IpAddr>) -> Result<Ipv4Addr> {
         Some(a) => a,
         None => {
             let socket = std::net::UdpSocket::bind("0.0.0.0:0")?;
-            socket.connect("192.0.2.1:9").context("this machine has no default route; give its address with --node-ip")?;
+            socket
+                .connect("192.0.2.1:9")
+                .context("this machine has no default route; give its address with --node-ip")?;
             socket.local_addr()?.ip()
         }
     };
@@ -250,7 +252,12 @@ mod tests {
         let cases: [(ServerArgs, &str); 4] = [
             (ServerArgs { server: Some("https://x:6443".into()), ..Default::default() }, "--token"),
             (
-                ServerArgs { server: Some("x".into()), token: Some("t".into()), cluster_init: true, ..Default::default() },
+                ServerArgs {
+                    server: Some("x".into()),
+                    token: Some("t".into()),
+                    cluster_init: true,
+                    ..Default::default()
+                },
                 "exclude each other",
             ),
             (ServerArgs { disable: vec!["traefik".into()], ..Default::default() }, "there are: dns"),

@@ -1,6 +1,6 @@
 //! Certificates, from an openssl key to a working kubeconfig, and what strangers get.
 
-use kybern_e2e::{Namespace, eventually, ensure, run};
+use kybern_e2e::{Namespace, ensure, eventually, run};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -33,7 +33,10 @@ impl Drop for Scratch {
 fn kubeconfig(dir: &Scratch, certificate: &Path, key: &str) -> String {
     let config = dir.file("config");
     let server = run(&["config", "view", "--minify", "-o", "jsonpath={.clusters[0].cluster.server}"], None).unwrap();
-    let ca = run(&["config", "view", "--raw", "--minify", "-o", "jsonpath={.clusters[0].cluster.certificate-authority-data}"], None);
+    let ca = run(
+        &["config", "view", "--raw", "--minify", "-o", "jsonpath={.clusters[0].cluster.certificate-authority-data}"],
+        None,
+    );
     let ca_file = dir.file("ca.crt");
     std::fs::write(dir.file("ca.b64"), ca.unwrap()).unwrap();
     std::fs::write(&ca_file, openssl(&["base64", "-d", "-A", "-in", &dir.file("ca.b64")])).unwrap();
@@ -93,7 +96,21 @@ fn a_certificate_request_is_approved_signed_and_works_within_its_role() {
 fn a_certificate_of_a_foreign_authority_is_unauthorized() {
     let dir = Scratch::new("foreign");
     let (key, certificate) = (dir.file("k"), dir.file("c"));
-    openssl(&["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", &key, "-out", &certificate, "-days", "1", "-subj", "/CN=eve/O=system:masters"]);
+    openssl(&[
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-keyout",
+        &key,
+        "-out",
+        &certificate,
+        "-days",
+        "1",
+        "-subj",
+        "/CN=eve/O=system:masters",
+    ]);
     let config = kubeconfig(&dir, Path::new(&certificate), &key);
     let text = format!("{:#}", run(&["--kubeconfig", &config, "get", "pods"], None).unwrap_err());
     assert!(text.contains("Unauthorized") || text.contains("must be logged in"), "{text}");

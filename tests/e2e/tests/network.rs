@@ -32,7 +32,9 @@ fn a_page_is_fetched_across_nodes_by_address_service_name_and_node_port() {
     }
 
     let port: u16 = ns.path(&["service", "web"], "{.spec.ports[0].nodePort}").unwrap().parse().unwrap();
-    for node in ns.path(&["nodes"], "{.items[*].status.addresses[?(@.type==\"InternalIP\")].address}").unwrap().split(' ') {
+    for node in
+        ns.path(&["nodes"], "{.items[*].status.addresses[?(@.type==\"InternalIP\")].address}").unwrap().split(' ')
+    {
         let page = eventually("the node port answers", || fetch(node, port));
         assert!(page.contains("web-"), "{node}: {page}");
     }

@@ -33,14 +33,18 @@ fn a_config_map_lives_through_every_verb() {
 
     let described = ns.kubectl(&["describe", "configmap", "c"]).unwrap();
     assert!(described.contains("tier=x") && described.contains("hello"), "{described}");
-    assert_eq!(ns.kubectl(&["delete", "configmap", "c"]).unwrap().trim(), format!("configmap \"c\" deleted from {} namespace", ns.name()));
+    assert_eq!(
+        ns.kubectl(&["delete", "configmap", "c"]).unwrap().trim(),
+        format!("configmap \"c\" deleted from {} namespace", ns.name())
+    );
     assert!(ns.refused(&["get", "configmap", "c"]).contains("(NotFound)"));
 }
 
 #[test]
 fn apply_creates_configures_and_says_unchanged() {
     let ns = Namespace::new("apply");
-    let manifest = |v: &str| format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{ name: c }}\ndata: {{ a: \"{v}\" }}\n");
+    let manifest =
+        |v: &str| format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{ name: c }}\ndata: {{ a: \"{v}\" }}\n");
     assert_eq!(ns.apply(&manifest("1")).trim(), "configmap/c created");
     assert_eq!(ns.apply(&manifest("1")).trim(), "configmap/c unchanged");
     assert_eq!(ns.apply(&manifest("2")).trim(), "configmap/c configured");

@@ -23,7 +23,8 @@ fn dev(verb: &str, host: &str) {
 
 /// The server that leads: its controllers hold this Lease.
 fn leader() -> anyhow::Result<String> {
-    let args = ["get", "lease", "-n", "kube-system", "kube-controller-manager", "-o", "jsonpath={.spec.holderIdentity}"];
+    let args =
+        ["get", "lease", "-n", "kube-system", "kube-controller-manager", "-o", "jsonpath={.spec.holderIdentity}"];
     let holder = run(&args, None)?;
     let host = holder.split('_').next().unwrap_or_default().to_owned();
     ensure(!host.is_empty(), || "no leader is known".into())?;
@@ -50,7 +51,11 @@ fn follow(namespace: &str, from: u64, stop: &AtomicBool) -> BTreeMap<String, u64
     let (mut seen, mut last) = (BTreeMap::new(), from);
     while !stop.load(Ordering::Relaxed) {
         let path = format!("/api/v1/namespaces/{namespace}/configmaps?watch=1&timeoutSeconds=5&resourceVersion={last}");
-        let child = Command::new(kubectl_program()).args(["get", "--raw", &path]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+        let child = Command::new(kubectl_program())
+            .args(["get", "--raw", &path])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn();
         let mut child = child.expect("kubectl");
         let lines = BufReader::new(child.stdout.take().expect("stdout")).lines();
         for line in lines.map_while(Result::ok) {

@@ -25,7 +25,10 @@ fn a_deployment_rolls_out_scales_updates_and_goes_back() {
     assert!(history.lines().any(|l| l.starts_with("2 ")), "{history}");
     ns.kubectl(&["rollout", "undo", "deployment/web"]).unwrap();
     ns.kubectl(&["rollout", "status", "deployment/web", "--timeout=60s"]).unwrap();
-    assert_eq!(ns.path(&["deployment", "web"], "{.spec.template.spec.containers[0].image}").unwrap(), "kybern.local/web:1");
+    assert_eq!(
+        ns.path(&["deployment", "web"], "{.spec.template.spec.containers[0].image}").unwrap(),
+        "kybern.local/web:1"
+    );
 
     ns.kubectl(&["delete", "deployment", "web"]).unwrap();
     eventually("its pods go", || {
@@ -88,7 +91,8 @@ spec:
         ns.name()
     ));
     eventually("it fails with its exit code", || {
-        let code = ns.path(&["pod", "once"], "{.status.phase}/{.status.containerStatuses[0].state.terminated.exitCode}")?;
+        let code =
+            ns.path(&["pod", "once"], "{.status.phase}/{.status.containerStatuses[0].state.terminated.exitCode}")?;
         ensure(code == "Failed/3", || code.clone())
     });
     assert_eq!(ns.kubectl(&["logs", "once"]).unwrap().trim(), format!("hello from once in {}", ns.name()));

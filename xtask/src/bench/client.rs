@@ -32,7 +32,10 @@ impl Api {
     pub(crate) fn connect(cluster: &Cluster) -> Result<Self> {
         let text = std::fs::read_to_string(&cluster.kubeconfig)?;
         let data = |key: &str| -> Result<Vec<u8>> {
-            let line = text.lines().find_map(|l| l.trim().strip_prefix(&format!("{key}: "))).with_context(|| format!("{key} in the kubeconfig"))?;
+            let line = text
+                .lines()
+                .find_map(|l| l.trim().strip_prefix(&format!("{key}: ")))
+                .with_context(|| format!("{key} in the kubeconfig"))?;
             Ok(STANDARD.decode(line.trim_matches('"'))?)
         };
         let mut roots = rustls::RootCertStore::empty();

@@ -20,7 +20,8 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Creates it and reports how long its parts took.
     pub(crate) fn create() -> Result<Self> {
-        let target = std::env::var("CARGO_TARGET_DIR").context("CARGO_TARGET_DIR is not set: run through deploy/env.sh")?;
+        let target =
+            std::env::var("CARGO_TARGET_DIR").context("CARGO_TARGET_DIR is not set: run through deploy/env.sh")?;
         let program = PathBuf::from(target).join("release/kybern");
         let kybern = |args: &[&str]| -> Result<String> {
             let out = Command::new(&program).args(args).args(["--name", NAME]).output().context("kybern")?;
@@ -71,7 +72,11 @@ impl Cluster {
         self.kubectl(&["apply", "-f", "deploy/first.yaml"])?;
         let args = ["wait", "deployment/web", "--for=jsonpath={.status.readyReplicas}=3", "--timeout=60s"];
         self.kubectl(&args)?;
-        row("Deployment applied to three pods Ready (kubectl's time included)", format!("{:.2} s", begun.elapsed().as_secs_f64()), "<= 1.5 s");
+        row(
+            "Deployment applied to three pods Ready (kubectl's time included)",
+            format!("{:.2} s", begun.elapsed().as_secs_f64()),
+            "<= 1.5 s",
+        );
         Ok(())
     }
 }

@@ -98,6 +98,10 @@ fn encrypt() -> Result<()> {
         sequence += 1;
         bytes += plain.len();
     }
-    row("TLS record encryption (AES-128-GCM)", format!("{:.2} GB/s", bytes as f64 / begun.elapsed().as_secs_f64() / 1e9), "");
+    row(
+        "TLS record encryption (AES-128-GCM)",
+        format!("{:.2} GB/s", bytes as f64 / begun.elapsed().as_secs_f64() / 1e9),
+        "",
+    );
     Ok(())
 }

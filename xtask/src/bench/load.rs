@@ -75,7 +75,11 @@ where
     let seconds = begun.elapsed().as_secs_f64();
     times.sort_unstable();
     let ms = |q: f64| times.get((times.len() as f64 * q) as usize).map_or(0.0, |d| d.as_secs_f64() * 1e3);
-    row(what, format!("{:.0}/s", times.len() as f64 / seconds), &format!("{target}   p50 {:.1} ms, p99 {:.1} ms", ms(0.5), ms(0.99)));
+    row(
+        what,
+        format!("{:.0}/s", times.len() as f64 / seconds),
+        &format!("{target}   p50 {:.1} ms, p99 {:.1} ms", ms(0.5), ms(0.99)),
+    );
     Ok(())
 }
 
@@ -118,7 +122,11 @@ async fn lists(api: &Api, length: Duration) -> Result<()> {
     }
     let rate = f64::from(n) / begun.elapsed().as_secs_f64();
     let first = first.as_secs_f64() * 1e3 / f64::from(n.max(1));
-    row(&format!("lists of all pods ({:.1} MB), one client", bytes as f64 / 1e6), format!("{rate:.1}/s"), &format!(">= 15/s of 10,000; first byte {first:.1} ms"));
+    row(
+        &format!("lists of all pods ({:.1} MB), one client", bytes as f64 / 1e6),
+        format!("{rate:.1}/s"),
+        &format!(">= 15/s of 10,000; first byte {first:.1} ms"),
+    );
     Ok(())
 }
 
@@ -174,7 +182,8 @@ fn config_map(i: usize) -> Bytes {
 
 /// A pod of about 2.9 KB once stored, which no scheduler takes.
 fn pod(i: usize) -> Bytes {
-    let env: Vec<String> = (0..12).map(|e| format!(r#"{{"name":"VARIABLE_{e}","value":"value-of-variable-{e}"}}"#)).collect();
+    let env: Vec<String> =
+        (0..12).map(|e| format!(r#"{{"name":"VARIABLE_{e}","value":"value-of-variable-{e}"}}"#)).collect();
     format!(
         r#"{{"apiVersion":"v1","kind":"Pod","metadata":{{"name":"p{i}","labels":{{"app":"bench","tier":"load","index":"{i}"}},"annotations":{{"note":"{note}"}}}},
 "spec":{{"schedulerName":"none","automountServiceAccountToken":false,"containers":[{{"name":"main","image":"kybern.local/web:1","args":["--flag-one=1","--flag-two=2"],

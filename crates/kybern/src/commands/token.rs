@@ -38,7 +38,10 @@ pub fn run(command: TokenCommand) -> Result<()> {
             term: 0,
         };
         let transport = HttpTransport::new(connection)?;
-        transport.write(&target, Write::Create(secret.to_string().into())).await.context("the cluster refused the token")
+        transport
+            .write(&target, Write::Create(secret.to_string().into()))
+            .await
+            .context("the cluster refused the token")
     })?;
     println!("{token}");
     Ok(())

@@ -94,7 +94,9 @@ impl Cluster {
     pub fn load(name: &str) -> Result<Option<Self>> {
         let path = Path::new(STATE_DIR).join(name).join("cluster.json");
         match std::fs::read(&path) {
-            Ok(text) => Ok(Some(serde_json::from_slice(&text).with_context(|| format!("{} is damaged", path.display()))?)),
+            Ok(text) => {
+                Ok(Some(serde_json::from_slice(&text).with_context(|| format!("{} is damaged", path.display()))?))
+            }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(e).with_context(|| format!("cannot read {}", path.display())),
         }
@@ -107,7 +109,10 @@ impl Cluster {
     pub fn existing(name: &str) -> Result<Self> {
         Self::load(name)?.with_context(|| {
             let names: Vec<String> = Self::all().into_iter().map(|c| c.name).collect();
-            format!("there is no dev cluster {name:?} (there are: {}); create it with `kybern dev create`", names.join(", "))
+            format!(
+                "there is no dev cluster {name:?} (there are: {}); create it with `kybern dev create`",
+                names.join(", ")
+            )
         })
     }
 

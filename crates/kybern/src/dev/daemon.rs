@@ -131,7 +131,12 @@ async fn answer(
 }
 
 /// One host's program: started, watched, started again, until the daemon ends.
-async fn keep_running(cluster: Arc<Cluster>, h: Host, mut commands: mpsc::Receiver<Command>, cancel: CancellationToken) {
+async fn keep_running(
+    cluster: Arc<Cluster>,
+    h: Host,
+    mut commands: mpsc::Receiver<Command>,
+    cancel: CancellationToken,
+) {
     let mut wanted = true;
     let mut delay = RESTART_DELAY;
     loop {

@@ -75,7 +75,9 @@ mod tests {
         let line = |h: &str| arguments(&c, c.host(h).unwrap()).join(" ");
         assert!(line("server-1").starts_with("server ") && line("server-1").ends_with("--cluster-init"));
         assert!(!line("server-1").contains("--server "));
-        assert!(line("server-2").contains("--server https://10.89.0.11:6443") && !line("server-2").contains("cluster-init"));
+        assert!(
+            line("server-2").contains("--server https://10.89.0.11:6443") && !line("server-2").contains("cluster-init")
+        );
         assert!(line("node-1").starts_with("agent ") && line("node-1").contains("--cgroup-root kybern/dev/node-1"));
     }
 }

@@ -47,7 +47,9 @@ pub async fn wait(cluster: &Cluster, begun: Instant) -> Result<()> {
 async fn within<T>(cluster: &Cluster, what: &str, work: impl Future<Output = T>) -> Result<T> {
     match tokio::time::timeout(LIMIT, work).await {
         Ok(done) => Ok(done),
-        Err(_) => bail!("{what} are not ready after {} s; see {}/*/kybern.log", LIMIT.as_secs(), cluster.dir().display()),
+        Err(_) => {
+            bail!("{what} are not ready after {} s; see {}/*/kybern.log", LIMIT.as_secs(), cluster.dir().display())
+        }
     }
 }
 
@@ -55,7 +57,8 @@ async fn within<T>(cluster: &Cluster, what: &str, work: impl Future<Output = T>)
 async fn server(host: &Host, connection: &HttpConfig) {
     let config = HttpConfig { servers: vec![format!("https://{}:6443", host.address)], ..connection.clone() };
     loop {
-        let answer = async { HttpTransport::new(config.clone()).context("address")?.get_raw("/readyz").await.context("readyz") };
+        let answer =
+            async { HttpTransport::new(config.clone()).context("address")?.get_raw("/readyz").await.context("readyz") };
         if answer.await.is_ok() {
             return;
         }

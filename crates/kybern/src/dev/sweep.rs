@@ -44,8 +44,9 @@ pub fn orphans(cluster: &Cluster) -> Result<()> {
         let left: Vec<Pid> = find(cluster)
             .into_iter()
             .filter(|pid| {
-                std::fs::read_link(format!("/proc/{pid}/exe"))
-                    .is_ok_and(|e| e.file_name().is_some_and(|f| f.to_string_lossy().starts_with(&*name.to_string_lossy())))
+                std::fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|e| {
+                    e.file_name().is_some_and(|f| f.to_string_lossy().starts_with(&*name.to_string_lossy()))
+                })
             })
             .collect();
         if left.is_empty() {

@@ -58,8 +58,7 @@ async fn work(settings: Settings, stop: CancellationToken) -> Result<()> {
 }
 
 fn config(settings: &Settings) -> Result<Config> {
-    let mut config =
-        Config::new(&settings.name, &settings.data_dir, &settings.run_dir, IpAddr::V4(settings.address));
+    let mut config = Config::new(&settings.name, &settings.data_dir, &settings.run_dir, IpAddr::V4(settings.address));
     config.cgroup_root = format!("/{}", settings.cgroup_root.trim_matches('/'));
     config.runtime_endpoint.clone_from(&settings.runtime_endpoint);
     config.labels = settings.labels.iter().cloned().collect();
@@ -91,7 +90,8 @@ async fn authority(data_dir: &Path, address: &str, token: Option<&JoinToken>) ->
         match learn(address, token).await {
             Ok(pem) => break pem,
             Err(e) if tokio::time::Instant::now() > deadline => {
-                return Err(e).with_context(|| format!("{address} could not be reached within {} s", PATIENCE.as_secs()));
+                return Err(e)
+                    .with_context(|| format!("{address} could not be reached within {} s", PATIENCE.as_secs()));
             }
             Err(e) if e.is::<Stranger>() => return Err(e),
             Err(_) => tokio::time::sleep(TRY_AGAIN).await,

@@ -16,10 +16,7 @@ use serde_json::Value;
 fn controller_roles() -> Vec<ControllerRole> {
     kybern_controller_manager::roles()
         .into_iter()
-        .map(|r| ControllerRole {
-            name: r.name.to_owned(),
-            rules: r.rules.into_iter().map(declared_rule).collect(),
-        })
+        .map(|r| ControllerRole { name: r.name.to_owned(), rules: r.rules.into_iter().map(declared_rule).collect() })
         .collect()
 }
 
@@ -54,7 +51,8 @@ async fn ensure(api: &dyn Transport, wanted: Value) -> Result<(), Status> {
     let text = |path: &str| wanted.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
     let (api_version, kind) = (text("/apiVersion"), text("/kind"));
     let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
-    let def = kinds::by_kind(group, &kind).ok_or_else(|| Status::internal(format!("no kind {kind} in {api_version}")))?;
+    let def =
+        kinds::by_kind(group, &kind).ok_or_else(|| Status::internal(format!("no kind {kind} in {api_version}")))?;
     let (namespace, name) = (text("/metadata/namespace"), text("/metadata/name"));
     let resource = Resource::new(group, version, &def.plural);
     let stored = match api.get(&resource, &namespace, &name).await {

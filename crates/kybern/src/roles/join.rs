@@ -7,9 +7,9 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
-use kybern_apiserver::PathHandler;
 use kybern_api::attributes::UserInfo;
 use kybern_api::error::Status;
+use kybern_apiserver::PathHandler;
 use kybern_authn::join::{JoinToken, SERVER_BUNDLE_PATH};
 use kybern_authn::pki::ClusterKeys;
 use kybern_client::http::Connector;
@@ -67,13 +67,18 @@ pub(super) async fn ask(config: &Server, url: &str) -> Result<Admission> {
         let answer = match client.request(request).await {
             Ok(response) => {
                 let code = response.status();
-                let body = Limited::new(response.into_body(), MAX_BUNDLE).collect().await.map_err(|e| anyhow!(e))?.to_bytes();
+                let body =
+                    Limited::new(response.into_body(), MAX_BUNDLE).collect().await.map_err(|e| anyhow!(e))?.to_bytes();
                 match code.as_u16() {
                     200 => return serde_json::from_slice(&body).context("the server's answer can't be read"),
                     // The first server may be about to write the token down.
                     401 if tokio::time::Instant::now() < unknown_until => "the token is not known (yet)".to_owned(),
-                    401 => bail!("{url} does not know this token: it is wrong or has expired; make a new one with `kybern token create --role server`"),
-                    403 => bail!("this token is for nodes, not for servers; make one with `kybern token create --role server`"),
+                    401 => bail!(
+                        "{url} does not know this token: it is wrong or has expired; make a new one with `kybern token create --role server`"
+                    ),
+                    403 => bail!(
+                        "this token is for nodes, not for servers; make one with `kybern token create --role server`"
+                    ),
                     _ => Status::from_json(code.as_u16(), &body).map_or_else(|| format!("HTTP {code}"), |s| s.message),
                 }
             }

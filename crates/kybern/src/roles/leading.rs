@@ -107,7 +107,11 @@ async fn begins(leadership: &mut watch::Receiver<Leadership>) -> Result<u64, wat
 
 fn component(name: &str) -> UserInfo {
     if name == kybern_controller_manager::NAME || name == kybern_scheduler::NAME {
-        return UserInfo { name: format!("system:{name}"), groups: vec!["system:authenticated".into()], ..UserInfo::default() };
+        return UserInfo {
+            name: format!("system:{name}"),
+            groups: vec!["system:authenticated".into()],
+            ..UserInfo::default()
+        };
     }
     UserInfo::service_account("kube-system", name)
 }

@@ -12,8 +12,8 @@ use kybern_authn::join::{JoinToken, Role, SERVER_BUNDLE_PATH};
 use kybern_authn::pki::{ClusterKeys, Kubeconfig, San};
 use kybern_authn::tls::{self, Identity};
 use kybern_authn::{Assembly, TokenConfig};
-use kybern_raftstore::node::{self, RaftStore};
 use kybern_raftstore::Member;
+use kybern_raftstore::node::{self, RaftStore};
 use prometheus_client::registry::Registry;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -44,7 +44,8 @@ async fn serve(config: Server) -> Result<()> {
     let place = place(&config, clock).await?;
     let keys = Arc::new(place.keys);
     let mut metrics = Registry::default();
-    let store = RaftStore::start(store_config(&config, &keys, place.cluster, place.member, clock)?, &mut metrics).await?;
+    let store =
+        RaftStore::start(store_config(&config, &keys, place.cluster, place.member, clock)?, &mut metrics).await?;
     let founded = place.peers.is_none();
     let api = api_server(&config, &keys, &store, clock, metrics)?;
     let identity = Identity::new(&keys.serving_certificate(&config.name, &names(&config), DOMAIN, clock.now())?)?;
