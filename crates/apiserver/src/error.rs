@@ -57,7 +57,11 @@ pub fn too_large(limit: usize) -> Status {
 /// 504 for a revision this server has not reached in time.
 pub fn too_large_revision(requested: u64, current: u64) -> Status {
     let message = format!("Timeout: Too large resource version: {requested}, current: {current}");
-    let cause = Cause { reason: "ResourceVersionTooLarge".into(), message: "Too large resource version".into(), ..Cause::default() };
+    let cause = Cause {
+        reason: "ResourceVersionTooLarge".into(),
+        message: "Too large resource version".into(),
+        ..Cause::default()
+    };
     let details = Details { causes: vec![cause], retry_after_seconds: Some(1), ..Details::default() };
     Status { details: Some(Box::new(details)), ..Status::new(Reason::Timeout, message) }
 }

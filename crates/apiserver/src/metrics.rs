@@ -96,7 +96,11 @@ impl Metrics {
         let durations = Family::<Labels, Histogram, fn() -> Histogram>::new_with_constructor(histogram);
         let inflight = Gauge::default();
         registry.register("apiserver_request", "Requests served, by what and how they ended.", requests.clone());
-        registry.register("apiserver_request_duration_seconds", "Time from request line to response head.", durations.clone());
+        registry.register(
+            "apiserver_request_duration_seconds",
+            "Time from request line to response head.",
+            durations.clone(),
+        );
         registry.register("apiserver_current_inflight_requests", "Requests under way.", inflight.clone());
         Self { registry, requests, durations, inflight, served: AtomicU64::new(0) }
     }
@@ -126,6 +130,10 @@ impl Metrics {
         if encode(&mut text, &self.registry).is_err() {
             return respond::text(StatusCode::INTERNAL_SERVER_ERROR, "cannot render metrics");
         }
-        respond::response(StatusCode::OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", Body::full(text))
+        respond::response(
+            StatusCode::OK,
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Body::full(text),
+        )
     }
 }

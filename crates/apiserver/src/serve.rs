@@ -24,7 +24,12 @@ const WINDOW: u32 = 1 << 20;
 impl ApiServer {
     /// Serves until `shutdown`, then lets open requests end within the drain timeout. `tls` None: plain
     /// HTTP, for tests on loopback.
-    pub async fn serve(&self, listener: TcpListener, tls: Option<Arc<rustls::ServerConfig>>, shutdown: CancellationToken) {
+    pub async fn serve(
+        &self,
+        listener: TcpListener,
+        tls: Option<Arc<rustls::ServerConfig>>,
+        shutdown: CancellationToken,
+    ) {
         self.0.tasks.spawn(crate::registry::kubernetes_service::keep(self.clone()));
         let acceptor = tls.map(TlsAcceptor::from);
         loop {

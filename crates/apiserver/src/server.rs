@@ -8,6 +8,7 @@ use crate::nodes::Nodes;
 use crate::registry::kinds::Kinds;
 use crate::registry::seal::Sealer;
 use crate::registry::service_ips::Ranges;
+use crate::request::limit::Limits;
 use bytes::Bytes;
 use kybern_authn::issuer::Issuer;
 use kybern_admission::{Chain, Env};
@@ -84,6 +85,7 @@ pub(crate) struct Inner {
     pub(crate) caches: Arc<Caches>,
     pub(crate) ranges: Ranges,
     pub(crate) metrics: crate::metrics::Metrics,
+    pub(crate) limits: Limits,
     /// The nodes that connections go to.
     pub(crate) nodes: Arc<Nodes>,
     /// The live servers, for the agents.
@@ -116,6 +118,7 @@ impl ApiServer {
         let kinds = Arc::new(Kinds::new(parts.kinds, caches.clone(), parts.sealer, Bounds::default()));
         let server = Self(Arc::new(Inner {
             ranges: parts.config.ranges,
+            limits: Limits::new(&parts.config),
             config: parts.config,
             store: parts.store,
             clock: parts.clock,

@@ -96,10 +96,8 @@ impl Caches {
         for fed in self.table.load().values() {
             let prefix = fed.cache.keys().prefix();
             let (entries, _) = view.range(prefix, &end_of(prefix), 0);
-            let objects: Objects = entries
-                .iter()
-                .filter_map(|e| Some((fed.cache.keys().suffix_of(&e.key), fed.open.open(e)?)))
-                .collect();
+            let objects: Objects =
+                entries.iter().filter_map(|e| Some((fed.cache.keys().suffix_of(&e.key), fed.open.open(e)?))).collect();
             fed.cache.reset(objects, revision);
         }
         self.applied.send_replace(revision);

@@ -162,13 +162,11 @@ impl Watcher {
     fn take_initial(&mut self, out: &mut Vec<Item>) {
         let Some(mut initial) = self.initial.take() else { return };
         let start = initial.next.take();
-        let mut taken = 0;
-        for (suffix, object) in initial.snapshot.range(&self.options.prefix, start.as_deref()) {
+        for (taken, (suffix, object)) in initial.snapshot.range(&self.options.prefix, start.as_deref()).enumerate() {
             if taken == BATCH {
                 initial.next = Some(suffix.clone());
                 break;
             }
-            taken += 1;
             if self.options.selector.matches(&object.head) {
                 out.push(Item::Initial(object.clone()));
             }

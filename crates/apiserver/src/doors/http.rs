@@ -1,8 +1,8 @@
 //! HTTP into the corridor and answers out of it.
 
 use crate::doors::grpc::PeerChain;
-use crate::metrics::Labels;
 use crate::error::deadline_exceeded;
+use crate::metrics::Labels;
 use crate::paths;
 use crate::present::body::{Body, BoxError};
 use crate::present::negotiate::{Negotiated, negotiate};
@@ -85,6 +85,10 @@ impl ApiServer {
         let work = async {
             let labels = Labels::of(&info);
             let caller = self.caller(&parts).await?;
+            let _place = match limit {
+                Some(_) if info.attributes.is_resource() => self.0.limits.admit(&caller.user, info.verb.mutates())?,
+                _ => None,
+            };
             let auth = self.0.authorize(info, caller).await?;
             if !auth.attributes.is_resource() {
                 return match self.own_path(&parts) {
@@ -244,7 +248,14 @@ mod tests {
 
     #[test]
     fn durations() {
-        let cases = [("30s", Some(30_000)), ("500ms", Some(500)), ("2m", Some(120_000)), ("7", Some(7_000)), ("x", None), ("0s", None)];
+        let cases = [
+            ("30s", Some(30_000)),
+            ("500ms", Some(500)),
+            ("2m", Some(120_000)),
+            ("7", Some(7_000)),
+            ("x", None),
+            ("0s", None),
+        ];
         for (text, want) in cases {
             assert_eq!(parse_duration(text), want.map(Duration::from_millis), "{text}");
         }

@@ -2,8 +2,8 @@
 
 use crate::cache::Item;
 use crate::cache::selector::Selector;
-use crate::present::watch::object_of;
 use crate::present::Answer;
+use crate::present::watch::object_of;
 use crate::registry::kinds::Resource as Row;
 use crate::request::chain::{Authorized, Caller};
 use crate::request::info::{RequestInfo, Verb};
@@ -91,8 +91,13 @@ impl Transport for LocalTransport {
         revision: u64,
     ) -> Result<BoxStream<'static, Result<WatchEvent, Status>>, Status> {
         let (auth, row) = self.select(Verb::Watch, resource, selection).await?;
-        let options =
-            WatchOptions { at: At::Exact(revision), initial: false, mark_initial: false, bookmarks: true, timeout: None };
+        let options = WatchOptions {
+            at: At::Exact(revision),
+            initial: false,
+            mark_initial: false,
+            bookmarks: true,
+            timeout: None,
+        };
         let watcher = watch::open(&self.server.0, &row, &auth, &options).await?;
         Ok(events(watcher))
     }

@@ -52,7 +52,9 @@ pub fn render(resource: &Resource, listed: Listed, n: &Negotiated, now: jiff::Ti
 
 fn partial_open(listed: &Listed) -> String {
     let metadata = metadata(listed);
-    format!("{{\"kind\":\"PartialObjectMetadataList\",\"apiVersion\":\"meta.k8s.io/v1\",\"metadata\":{metadata},\"items\":[")
+    format!(
+        "{{\"kind\":\"PartialObjectMetadataList\",\"apiVersion\":\"meta.k8s.io/v1\",\"metadata\":{metadata},\"items\":["
+    )
 }
 
 fn join(

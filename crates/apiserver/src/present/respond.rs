@@ -79,7 +79,8 @@ pub fn document(code: StatusCode, json: Bytes, n: &Negotiated) -> Result<Respons
         return Ok(response(code, n.media.as_str(), Body::full(bytes)));
     }
     let mut encoder = GzEncoder::new(Vec::with_capacity(bytes.len() / 4), Compression::fast());
-    let packed = encoder.write_all(&bytes).and_then(|()| encoder.finish()).map_err(|e| Status::internal(e.to_string()))?;
+    let packed =
+        encoder.write_all(&bytes).and_then(|()| encoder.finish()).map_err(|e| Status::internal(e.to_string()))?;
     let mut r = response(code, n.media.as_str(), Body::full(packed));
     r.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     r.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
@@ -123,7 +124,8 @@ pub fn text(code: StatusCode, text: impl Into<Bytes>) -> Response<Body> {
 pub fn failure(status: &Status, n: &Negotiated) -> Response<Body> {
     let code = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let json = Bytes::from(status.to_json());
-    let mut r = document(code, json.clone(), n).unwrap_or_else(|_| response(code, Media::Json.as_str(), Body::full(json)));
+    let mut r =
+        document(code, json.clone(), n).unwrap_or_else(|_| response(code, Media::Json.as_str(), Body::full(json)));
     if let Some(seconds) = status.details.as_ref().and_then(|d| d.retry_after_seconds) {
         r.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }

@@ -71,9 +71,7 @@ impl Rows<'_> {
 }
 
 fn definitions(def: &KindDef) -> Value {
-    let column = |name: &str, kind: &str, format: &str, description: &str, priority: i32| {
-        json!({"name": name, "type": kind, "format": format, "description": description, "priority": priority})
-    };
+    let column = |name: &str, kind: &str, format: &str, description: &str, priority: i32| json!({"name": name, "type": kind, "format": format, "description": description, "priority": priority});
     if def.columns.is_empty() {
         return json!([
             column("Name", "string", "name", "Name of the object.", 0),

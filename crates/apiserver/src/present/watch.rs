@@ -51,9 +51,9 @@ impl Framer {
         let frame = match item {
             Item::Initial(object) => self.object(EventType::Added, object),
             Item::Change(kind, change) if self.columns_due => self.change(*kind, change),
-            Item::Change(kind, change) => Ok(change.frame(self.key(*kind), || {
-                self.change(*kind, change).unwrap_or_else(|s| error(&s))
-            })),
+            Item::Change(kind, change) => {
+                Ok(change.frame(self.key(*kind), || self.change(*kind, change).unwrap_or_else(|s| error(&s))))
+            }
             Item::Bookmark(revision, initial) => Ok(self.bookmark(*revision, *initial)),
         };
         // Only the first table of a stream describes its columns.

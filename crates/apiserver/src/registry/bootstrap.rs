@@ -15,7 +15,8 @@ pub(crate) const AGENT: &str = "kybern-apiserver";
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
 
 /// Priorities of the system's own pods.
-const PRIORITIES: [(&str, i64); 2] = [("system-node-critical", 2_000_001_000), ("system-cluster-critical", 2_000_000_000)];
+const PRIORITIES: [(&str, i64); 2] =
+    [("system-node-critical", 2_000_001_000), ("system-cluster-critical", 2_000_000_000)];
 
 impl ApiServer {
     /// Creates the system's namespaces and priority classes where they are missing.

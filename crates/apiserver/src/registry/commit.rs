@@ -22,7 +22,7 @@ pub enum Expect {
 #[derive(Debug)]
 pub enum Change {
     /// Its new state.
-    Put(Encoded),
+    Put(Box<Encoded>),
     /// It goes.
     Delete,
 }

@@ -126,7 +126,7 @@ impl Engine<'_> {
             let proposal = Proposal {
                 key: key.clone(),
                 expect: Expect::Absent,
-                change: Change::Put(encoded),
+                change: Change::Put(Box::new(encoded)),
                 guards,
                 ops,
                 term: self.auth.term,
@@ -148,7 +148,9 @@ impl Engine<'_> {
         let name = metadata::text(obj, "name");
         let mut status = Status::already_exists(&def.group, &def.plural, name);
         if self.server.kinds.resource(&def.group, &def.plural).is_some_and(|k| {
-            k.cache.get(k.cache.keys().suffix(self.namespace, name).as_bytes()).is_some_and(|o| o.head.deleting.is_some())
+            k.cache
+                .get(k.cache.keys().suffix(self.namespace, name).as_bytes())
+                .is_some_and(|o| o.head.deleting.is_some())
         }) {
             status.message = format!("object is being deleted: {}", status.message);
         }
@@ -227,7 +229,7 @@ impl Engine<'_> {
             let (guards, ops) = claims.settle(self.server, &mut obj)?;
             let encoded = codec::encode(self.resource.def(), &obj);
             let head = Arc::new(encoded.head.clone());
-            match self.propose(old, Change::Put(encoded), guards, ops).await? {
+            match self.propose(old, Change::Put(Box::new(encoded)), guards, ops).await? {
                 Committed::Done { entry: Some(entry), .. } => {
                     return Ok(Step::done(self.object_of(&entry, head)?, Outcome::Updated));
                 }
@@ -274,7 +276,8 @@ impl Engine<'_> {
         let def = self.resource.def();
         let uid = metadata::text(obj, "uid");
         if !uid.is_empty() && uid != old.object.head.uid {
-            let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", old.object.head.uid);
+            let why =
+                format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", old.object.head.uid);
             return Err(Status::conflict(&def.group, &def.plural, &old.object.head.name, &why));
         }
         let revision = metadata::text(obj, "resourceVersion");
@@ -296,7 +299,8 @@ impl Engine<'_> {
     async fn mutate(&self, operation: Operation, obj: &mut Value, old: Option<&Value>) -> Result<(), Status> {
         let name = metadata::text(obj, "name").to_owned();
         let request = self.request(operation, &name, old);
-        let run = |obj: &mut Value| self.server.admit(|chain, env| chain.mutate(&request, Some(obj), env), self.auth.now);
+        let run =
+            |obj: &mut Value| self.server.admit(|chain, env| chain.mutate(&request, Some(obj), env), self.auth.now);
         match run(obj) {
             Err(e) if may_be_absence(&e) => {
                 self.server.barrier().await?;
@@ -306,7 +310,12 @@ impl Engine<'_> {
         }
     }
 
-    pub(super) async fn judge(&self, operation: Operation, obj: Option<&Value>, old: Option<&Value>) -> Result<(), Status> {
+    pub(super) async fn judge(
+        &self,
+        operation: Operation,
+        obj: Option<&Value>,
+        old: Option<&Value>,
+    ) -> Result<(), Status> {
         let name = metadata::text(obj.or(old).unwrap_or(&Value::Null), "name");
         let request = self.request(operation, name, old);
         let run = || self.server.admit(|chain, env| chain.validate(&request, obj, env), self.auth.now);

@@ -127,10 +127,8 @@ fn endpoints(addresses: &[SocketAddr]) -> Value {
 }
 
 fn slice(addresses: &[SocketAddr]) -> Value {
-    let endpoints: Vec<Value> = addresses
-        .iter()
-        .map(|a| json!({"addresses": [a.ip().to_string()], "conditions": {"ready": true}}))
-        .collect();
+    let endpoints: Vec<Value> =
+        addresses.iter().map(|a| json!({"addresses": [a.ip().to_string()], "conditions": {"ready": true}})).collect();
     let port = addresses.first().map_or(PORT, SocketAddr::port);
     json!({
         "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",

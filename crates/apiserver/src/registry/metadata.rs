@@ -11,18 +11,15 @@ pub const ORPHAN: &str = "orphan";
 
 /// The metadata of a tree; an absent or malformed one is made an empty object.
 pub fn of_mut(tree: &mut Value) -> &mut Map<String, Value> {
-    if !tree.is_object() {
-        *tree = json!({});
+    object(object(tree).entry("metadata").or_insert(Value::Null))
+}
+
+/// The value as an object, made an empty one when it is something else.
+fn object(value: &mut Value) -> &mut Map<String, Value> {
+    if !value.is_object() {
+        *value = json!({});
     }
-    let meta = &mut tree["metadata"];
-    if !meta.is_object() {
-        *meta = json!({});
-    }
-    match meta {
-        Value::Object(m) => m,
-        // Made an object just above.
-        _ => unreachable!("metadata is an object"),
-    }
+    value.as_object_mut().expect("an object, made so just above")
 }
 
 /// A text of the metadata, or the empty text.
@@ -162,7 +159,9 @@ pub fn check_finalizers(tree: &Value, old: &Value, causes: &mut Vec<Cause>) {
         let list = json!(added).to_string();
         causes.push(Cause {
             reason: "FieldValueForbidden".into(),
-            message: format!("Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers {list}"),
+            message: format!(
+                "Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers {list}"
+            ),
             field: "metadata.finalizers".into(),
         });
     }

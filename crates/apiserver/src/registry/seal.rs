@@ -74,7 +74,9 @@ impl Opener {
 
 impl Open for Opener {
     fn open(&self, entry: &KeyValue) -> Option<Object> {
-        let read = self.bytes(entry).and_then(|b| codec::head_of_bytes(&self.def, &b).map(|h| (h, b)).map_err(|e| e.to_string()));
+        let read = self
+            .bytes(entry)
+            .and_then(|b| codec::head_of_bytes(&self.def, &b).map(|h| (h, b)).map_err(|e| e.to_string()));
         match read {
             Ok((head, bytes)) => Some(Object { head: Arc::new(head), revision: entry.mod_revision, bytes }),
             Err(error) => {
@@ -120,6 +122,9 @@ mod tests {
         assert_eq!(bytes, r#"{"metadata":{"resourceVersion":"42","name":"a"}}"#);
         let object = Object { head: Arc::default(), revision: 42, bytes };
         let again = restamp(&object, 1042);
-        assert_eq!((again.revision, again.bytes.as_ref()), (1042, br#"{"metadata":{"resourceVersion":"1042","name":"a"}}"#.as_ref()));
+        assert_eq!(
+            (again.revision, again.bytes.as_ref()),
+            (1042, br#"{"metadata":{"resourceVersion":"1042","name":"a"}}"#.as_ref())
+        );
     }
 }

@@ -67,9 +67,7 @@ mod tests {
 
     #[test]
     fn times_and_revisions_make_no_difference() {
-        let at = |time: &str, data: i32| {
-            json!({"metadata": {"name": "a", "resourceVersion": time, "managedFields": [{"manager": "m", "time": time}]}, "data": data})
-        };
+        let at = |time: &str, data: i32| json!({"metadata": {"name": "a", "resourceVersion": time, "managedFields": [{"manager": "m", "time": time}]}, "data": data});
         assert!(same(&at("1", 1), &at("2", 1)));
         assert!(!same(&at("1", 1), &at("1", 2)));
         let mut labelled = at("1", 1);

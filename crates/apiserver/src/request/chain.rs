@@ -162,7 +162,8 @@ pub(crate) fn forbidden(a: &Attributes, why: &str) -> Status {
         let message = format!("forbidden: User \"{}\" cannot {} path \"{}\"{because}", a.user.name, a.verb, a.path);
         return Status::new(Reason::Forbidden, message);
     }
-    let resource = if a.subresource.is_empty() { a.resource.clone() } else { format!("{}/{}", a.resource, a.subresource) };
+    let resource =
+        if a.subresource.is_empty() { a.resource.clone() } else { format!("{}/{}", a.resource, a.subresource) };
     let place = match a.namespace.as_str() {
         "" => "at the cluster scope".to_owned(),
         ns => format!("in the namespace \"{ns}\""),

@@ -91,10 +91,10 @@ fn service_account(name: &str) -> Option<(&str, &str)> {
 
 /// Adds the groups that follow from the name.
 fn completed(mut user: UserInfo) -> UserInfo {
-    if user.groups.is_empty() {
-        if let Some((namespace, name)) = service_account(&user.name) {
-            user.groups = UserInfo::service_account(namespace, name).groups;
-        }
+    if user.groups.is_empty()
+        && let Some((namespace, name)) = service_account(&user.name)
+    {
+        user.groups = UserInfo::service_account(namespace, name).groups;
     }
     if user.name != ANONYMOUS && !user.is_in(AUTHENTICATED) {
         user.groups.push(AUTHENTICATED.into());
@@ -114,8 +114,10 @@ mod tests {
     fn each_part_needs_its_own_permission() {
         let wanted = wanted(&headers(&[(USER, "jane"), (GROUP, "dev"), ("impersonate-extra-scopes", "view")]));
         let wanted = wanted.expect("well formed").expect("a user");
-        let asked: Vec<String> =
-            checks(&UserInfo::default(), &wanted).iter().map(|a| format!("{}/{} {}", a.resource, a.subresource, a.name)).collect();
+        let asked: Vec<String> = checks(&UserInfo::default(), &wanted)
+            .iter()
+            .map(|a| format!("{}/{} {}", a.resource, a.subresource, a.name))
+            .collect();
         assert_eq!(asked, ["users/ jane", "groups/ dev", "userextras/scopes view"]);
     }
 

@@ -222,7 +222,8 @@ pub(crate) fn single_name(selector: &str) -> Option<&str> {
 
 /// Decodes one path segment and refuses what could be taken for another path.
 fn segment(raw: &str) -> Result<String, Status> {
-    let refuse = || Status::bad_request(format!("invalid path segment: {:?}", raw.chars().take(64).collect::<String>()));
+    let refuse =
+        || Status::bad_request(format!("invalid path segment: {:?}", raw.chars().take(64).collect::<String>()));
     let decoded = percent_encoding::percent_decode_str(raw).decode_utf8().map_err(|_| refuse())?;
     if decoded == "." || decoded == ".." || decoded.contains(['/', '%', '\0']) {
         return Err(refuse());
@@ -242,7 +243,8 @@ mod tests {
             Ok(i) if !i.attributes.is_resource() => format!("path {} {}", i.attributes.verb, i.attributes.path),
             Ok(i) => {
                 let a = &i.attributes;
-                let mut s = format!("{} {}/{} {} ns={} name={}", a.verb, a.group, a.version, a.resource, a.namespace, a.name);
+                let mut s =
+                    format!("{} {}/{} {} ns={} name={}", a.verb, a.group, a.version, a.resource, a.namespace, a.name);
                 if !a.subresource.is_empty() {
                     s += &format!(" sub={}{}", a.subresource, i.tail);
                 }

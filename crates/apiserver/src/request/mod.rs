@@ -3,6 +3,7 @@
 pub mod chain;
 mod impersonation;
 pub mod info;
+pub(crate) mod limit;
 pub mod query;
 pub(crate) mod write_options;
 

@@ -51,7 +51,9 @@ impl Query {
     /// 400 when it is none.
     pub fn integer(&self, key: &str) -> Result<Option<i64>, Status> {
         let Some(text) = self.get(key) else { return Ok(None) };
-        text.parse().map(Some).map_err(|_| Status::bad_request(format!("invalid value for {key}: \"{text}\" is no integer")))
+        text.parse()
+            .map(Some)
+            .map_err(|_| Status::bad_request(format!("invalid value for {key}: \"{text}\" is no integer")))
     }
 }
 

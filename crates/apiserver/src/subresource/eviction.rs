@@ -67,7 +67,8 @@ async fn take_from_budget(server: &Inner, auth: &Authorized, write: &WriteOption
         [] => return Ok(()),
         [one] => one,
         _ => {
-            let text = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.";
+            let text =
+                "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.";
             return Err(Status::internal(text));
         }
     };

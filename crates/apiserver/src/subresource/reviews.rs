@@ -65,7 +65,9 @@ fn token(server: &Inner, auth: &Authorized, obj: &Value) -> Result<Value, Status
     }
     let credentials = Credentials { bearer: Some(bearer), now: auth.now.as_second(), ..Credentials::default() };
     Ok(match server.authenticator.authenticate(&credentials, server.kinds.as_ref()) {
-        Outcome::Known(user) => json!({"authenticated": true, "user": user, "audiences": tree::list(obj, "spec.audiences")}),
+        Outcome::Known(user) => {
+            json!({"authenticated": true, "user": user, "audiences": tree::list(obj, "spec.audiences")})
+        }
         Outcome::NoOpinion => json!({"authenticated": false}),
         Outcome::Rejected(_) => json!({"authenticated": false, "error": "the token is not valid"}),
     })
@@ -107,7 +109,9 @@ fn subject(obj: &Value) -> Result<UserInfo, Status> {
         extra: tree::entries(&spec, "extra").map(|(k, v)| (k.clone(), texts(v))).collect(),
     };
     if user.name.is_empty() && user.groups.is_empty() {
-        return Err(Status::bad_request("spec.user: Invalid value: \"\": at least one of user or group must be specified"));
+        return Err(Status::bad_request(
+            "spec.user: Invalid value: \"\": at least one of user or group must be specified",
+        ));
     }
     Ok(user)
 }
@@ -136,7 +140,9 @@ fn asked(user: UserInfo, spec: &Value) -> Result<Attributes, Status> {
             name: text(r, "name"),
             ..Attributes::default()
         }),
-        (None, Some(p)) => Ok(Attributes { user, verb: text(p, "verb"), path: text(p, "path"), ..Attributes::default() }),
+        (None, Some(p)) => {
+            Ok(Attributes { user, verb: text(p, "verb"), path: text(p, "path"), ..Attributes::default() })
+        }
         _ => Err(Status::bad_request("exactly one of nonResourceAttributes or resourceAttributes must be specified")),
     }
 }

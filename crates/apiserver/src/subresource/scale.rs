@@ -62,13 +62,13 @@ fn wanted(resource: &Resource, auth: &Authorized, payload: &Payload, stored: &St
         return Err(not_allowed(&resource.def().group, &resource.def().plural, auth.verb));
     }
     let kind = crate::patch::PatchType::from_content_type(&payload.media, true)?;
-    let node = kybern_api::schema::node("io.k8s.api.autoscaling.v1.Scale").ok_or_else(|| Status::internal("no schema of Scale"))?;
+    let node = kybern_api::schema::node("io.k8s.api.autoscaling.v1.Scale")
+        .ok_or_else(|| Status::internal("no schema of Scale"))?;
     let mut current = of(&stored.object)?;
     tree::remove(&mut current["metadata"], "resourceVersion");
     match kind {
-        crate::patch::PatchType::Apply => {
-            serde_saphyr::from_slice(&payload.bytes).map_err(|e| Status::bad_request(format!("error decoding YAML: {e}")))
-        }
+        crate::patch::PatchType::Apply => serde_saphyr::from_slice(&payload.bytes)
+            .map_err(|e| Status::bad_request(format!("error decoding YAML: {e}"))),
         _ => crate::patch::apply_patch(kind, current, &payload.bytes, &node),
     }
 }

@@ -27,7 +27,8 @@ pub(crate) async fn run(
     payload: Payload,
 ) -> Result<Answer, Status> {
     let mut request = super::decode(resource, &auth, &payload)?;
-    let issuer = server.issuer.as_ref().ok_or_else(|| Status::new(Reason::ServiceUnavailable, "tokens are not issued here"))?;
+    let issuer =
+        server.issuer.as_ref().ok_or_else(|| Status::new(Reason::ServiceUnavailable, "tokens are not issued here"))?;
     server.barrier().await?;
     let account = get::current(server, resource, auth.namespace(), auth.name())?;
     let seconds = tree::int(&request, "spec.expirationSeconds").unwrap_or(DEFAULT_LIFETIME);
@@ -49,7 +50,8 @@ pub(crate) async fn run(
     }
     request["spec"]["expirationSeconds"] = seconds.into();
     request["status"] = json!({"token": minted.token, "expirationTimestamp": metadata::time(minted.expires)});
-    request["metadata"] = json!({"name": auth.name(), "namespace": auth.namespace(), "creationTimestamp": metadata::time(auth.now)});
+    request["metadata"] =
+        json!({"name": auth.name(), "namespace": auth.namespace(), "creationTimestamp": metadata::time(auth.now)});
     request["kind"] = "TokenRequest".into();
     request["apiVersion"] = "authentication.k8s.io/v1".into();
     Ok(Answer::Tree(request, 201))
@@ -80,7 +82,9 @@ fn bind(server: &Inner, auth: &Authorized, request: &Value, claim: &mut Kubernet
     let object = get::current(server, &target, namespace, name)?;
     let uid = tree::text(wanted, "uid");
     if !uid.is_empty() && uid != object.head.uid {
-        let why = format!("the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated");
+        let why = format!(
+            "the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated"
+        );
         return Err(Status::conflict("", plural, name, &why));
     }
     let bound = BoundRef { name: name.to_owned(), uid: object.head.uid.to_string() };
@@ -88,7 +92,10 @@ fn bind(server: &Inner, auth: &Authorized, request: &Value, claim: &mut Kubernet
         "pods" => {
             let pod = object.tree().map_err(|e| Status::internal(e.to_string()))?;
             if tree::text(&pod, "spec.serviceAccountName") != auth.name() {
-                let text = format!("cannot bind token for serviceaccount {:?} to pod running with different serviceaccount name.", auth.name());
+                let text = format!(
+                    "cannot bind token for serviceaccount {:?} to pod running with different serviceaccount name.",
+                    auth.name()
+                );
                 return Err(Status::bad_request(text));
             }
             claim.node = node_of(server, tree::text(&pod, "spec.nodeName"));

@@ -38,7 +38,15 @@ pub(crate) fn engine<'a>(
     write: &'a WriteOptions,
     options: &'a DeleteOptions,
 ) -> Engine<'a> {
-    Engine { server, auth, resource, subresource: "", namespace: auth.namespace(), options: write, raw_options: &options.raw }
+    Engine {
+        server,
+        auth,
+        resource,
+        subresource: "",
+        namespace: auth.namespace(),
+        options: write,
+        raw_options: &options.raw,
+    }
 }
 
 /// Most kinds answer with a Status when the object is gone, and with the object while it lingers.

@@ -77,7 +77,8 @@ fn page(snapshot: &Snapshot, prefix: &str, selector: &Selector, options: &ListOp
     for (suffix, object) in rest.by_ref() {
         if options.limit > 0 && items.len() == options.limit {
             // The place right after the last one taken, so that what is deleted meanwhile does no harm.
-            next = last.map(|l: &bytes::Bytes| token(revision_of(snapshot), &format!("{}\0", String::from_utf8_lossy(l))));
+            next =
+                last.map(|l: &bytes::Bytes| token(revision_of(snapshot), &format!("{}\0", String::from_utf8_lossy(l))));
             break;
         }
         if selector.matches(&object.head) {

@@ -101,7 +101,9 @@ fn at(rv: Option<&str>, matching: Option<&str>, limit: usize) -> Result<At, Stat
         (Some("Exact" | "NotOlderThan"), None) => {
             Err(forbidden("resourceVersionMatch is forbidden unless resourceVersion is provided"))
         }
-        (Some("Exact"), Some("0")) => Err(forbidden("resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\"")),
+        (Some("Exact"), Some("0")) => {
+            Err(forbidden("resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\""))
+        }
         (None | Some("NotOlderThan"), Some("0")) => Ok(At::Any),
         (Some("Exact"), Some(n)) => Ok(At::Exact(revision(n)?)),
         (Some("NotOlderThan"), Some(n)) => Ok(At::NotOlderThan(revision(n)?)),
@@ -138,7 +140,9 @@ impl WatchOptions {
         let (rv, matching) = (query.get("resourceVersion"), query.get(MATCH));
         check_watch_match(send, matching)?;
         let number = |n: &str| {
-            revision(n).map_err(|s| invalid_option(KIND, "resourceVersion", "FieldValueInvalid", format!("Invalid value: \"{n}\": {s}")))
+            revision(n).map_err(|s| {
+                invalid_option(KIND, "resourceVersion", "FieldValueInvalid", format!("Invalid value: \"{n}\": {s}"))
+            })
         };
         let at = match (rv, send) {
             (None, _) => At::Latest,
@@ -159,7 +163,8 @@ fn check_watch_match(send: Option<bool>, matching: Option<&str>) -> Result<(), S
             Err(invalid_option(KIND, MATCH, "FieldValueForbidden", text))
         }
         (None, Some(_)) => {
-            let text = "Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided".to_owned();
+            let text = "Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"
+                .to_owned();
             Err(invalid_option(KIND, MATCH, "FieldValueForbidden", text))
         }
     }

@@ -16,7 +16,12 @@ pub async fn maps(world: &World, names: &[&str]) {
 
 /// The names in a list.
 pub fn names(list: &Value) -> Vec<String> {
-    list["items"].as_array().into_iter().flatten().map(|i| i["metadata"]["name"].as_str().unwrap_or("?").to_owned()).collect()
+    list["items"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|i| i["metadata"]["name"].as_str().unwrap_or("?").to_owned())
+        .collect()
 }
 
 /// `code reason` of an answer.

@@ -44,7 +44,10 @@ async fn selectors_choose() {
         let list = world.call("GET", &format!("{MAPS}?{query}"), &none()).await;
         assert_eq!(names(&list.json()), want, "{query}: {}", list.text());
     }
-    assert_eq!(verdict(&world.call("GET", &format!("{MAPS}?fieldSelector=data.x%3D1"), &none()).await), "400 BadRequest");
+    assert_eq!(
+        verdict(&world.call("GET", &format!("{MAPS}?fieldSelector=data.x%3D1"), &none()).await),
+        "400 BadRequest"
+    );
 }
 
 #[tokio::test]
@@ -91,7 +94,9 @@ async fn renditions() {
     assert_eq!(table["columnDefinitions"][0]["name"], "Name");
     assert_eq!(table["rows"][0]["cells"][0], "a");
     assert_eq!(table["rows"][0]["object"]["kind"], "PartialObjectMetadata");
-    let bare = accept(&world, &format!("{MAPS}?includeObject=None"), "application/json;as=Table;v=v1;g=meta.k8s.io").await.json();
+    let bare = accept(&world, &format!("{MAPS}?includeObject=None"), "application/json;as=Table;v=v1;g=meta.k8s.io")
+        .await
+        .json();
     assert!(bare["rows"][0].get("object").is_none());
 
     let partial = accept(&world, MAPS, "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io").await.json();

@@ -98,11 +98,15 @@ async fn a_watch_that_comes_too_late_is_a_stream_with_an_error() {
     let world = World::start().await;
     long_ago(&world, &["a", "b", "c"]).await;
     let served = serve(&world).await;
-    let response = client(true).request(get(&served, &format!("{MAPS}?watch=1&resourceVersion=1"))).await.expect("an answer");
+    let response =
+        client(true).request(get(&served, &format!("{MAPS}?watch=1&resourceVersion=1"))).await.expect("an answer");
     assert_eq!(response.status(), 200);
     let mut lines = Lines(response.into_body(), Vec::new());
     let error = lines.next().await.expect("the reason");
-    assert_eq!((&error["type"], &error["object"]["code"], &error["object"]["reason"]), (&"ERROR".into(), &410.into(), &"Expired".into()));
+    assert_eq!(
+        (&error["type"], &error["object"]["code"], &error["object"]["reason"]),
+        (&"ERROR".into(), &410.into(), &"Expired".into())
+    );
     assert!(lines.next().await.is_none());
 }
 

@@ -25,7 +25,11 @@ async fn an_object_lives_and_dies() {
 
     let stale = world.call("PUT", &path, &object).await;
     assert_eq!(verdict(&stale), "409 Conflict");
-    assert!(stale.text().contains("the object has been modified; please apply your changes to the latest version and try again"));
+    assert!(
+        stale
+            .text()
+            .contains("the object has been modified; please apply your changes to the latest version and try again")
+    );
 
     let same = world.call("PUT", &path, &patched).await.json();
     assert_eq!(same["metadata"]["resourceVersion"], patched["metadata"]["resourceVersion"], "no change, no write");
@@ -124,7 +128,10 @@ async fn status_and_spec_are_written_apart() {
     assert_eq!((&status["spec"]["replicas"], &status["status"]["replicas"]), (&json!(5), &json!(2)));
     assert_eq!(status["metadata"]["generation"], 2);
     let scaled = world.call("PATCH", &format!("{path}/scale"), &json!({"spec": {"replicas": 4}})).await.json();
-    assert_eq!((&scaled["kind"], &scaled["spec"]["replicas"], &scaled["status"]["selector"]), (&json!("Scale"), &json!(4), &json!("app=web")));
+    assert_eq!(
+        (&scaled["kind"], &scaled["spec"]["replicas"], &scaled["status"]["selector"]),
+        (&json!("Scale"), &json!(4), &json!("app=web"))
+    );
     assert_eq!(world.call("GET", &path, &none()).await.json()["spec"]["replicas"], 4);
 }
 
