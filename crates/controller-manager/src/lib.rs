@@ -20,7 +20,7 @@ use ipnet::IpNet;
 use kybern_api::seam::{Clock, Ids};
 use kybern_client::set::InformerSet;
 use kybern_client::write::Writer;
-use kybern_reconcile::def::{Access, Role, role, rule};
+use kybern_reconcile::def::{Role, role};
 use kybern_reconcile::lease;
 use kybern_reconcile::run::{Runtime, TransportFactory};
 use kybern_reconcile::steady::Steady;
@@ -107,8 +107,8 @@ async fn hold_lease(writer: Writer, holder: String, clock: Arc<dyn Clock>) {
     }
 }
 
-/// What each controller may do, and the controller manager itself (reading everything for the
-/// shared informers, its lease).
+/// What each controller may do. (The shared informers and the lease are the default cluster role
+/// `system:kube-controller-manager`'s business.)
 pub fn roles() -> Vec<Role> {
     struct NoSigner;
     impl CertificateSigner for NoSigner {
@@ -121,11 +121,5 @@ pub fn roles() -> Vec<Role> {
         ca_pem: String::new(),
         signer: Arc::new(NoSigner),
     };
-    let mut roles: Vec<Role> = table(settings).iter().map(role).collect();
-    let manager = [
-        Access::everything(&["get", "list", "watch"]),
-        Access::to::<k8s_openapi::api::coordination::v1::Lease>(&["create", "get", "update", "patch"]),
-    ];
-    roles.push(Role { name: NAME, rules: manager.iter().map(rule).collect() });
-    roles
+    table(settings).iter().map(role).collect()
 }

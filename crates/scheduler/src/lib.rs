@@ -2,7 +2,8 @@
 //!
 //! Must never know: the store, TLS, what a node does with a pod.
 //!
-//! Entry points: [`run`] (on the server that leads) and [`role`]. Parts: `pod` and `node` read
+//! Entry point: [`run`], on the server that leads; what it may do is the default cluster role
+//! `system:kube-scheduler`. Parts: `pod` and `node` read
 //! objects, `snapshot` is the columnar table of nodes with every placed and assumed pod, `framework`
 //! has the extension traits and `plugins` one file each, `cycle` is the pure decision, `queue` holds
 //! pods that wait, `bind` is the only IO, `driver` turns events into decisions.
@@ -22,13 +23,11 @@ mod queue;
 mod snapshot;
 
 use driver::Driver;
-use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{Binding, Node, Pod};
+use k8s_openapi::api::core::v1::{Node, Pod};
 use kybern_api::seam::{Clock, Ids};
 use kybern_client::set::InformerSet;
 use kybern_client::typed;
 use kybern_client::write::Writer;
-use kybern_reconcile::def::{Access, Role, read_rules, rule};
 use kybern_reconcile::events::Recorder;
 use kybern_reconcile::lease;
 use kybern_reconcile::run::TransportFactory;
@@ -90,23 +89,4 @@ async fn hold_lease(writer: Writer, holder: String, clock: Arc<dyn Clock>) {
         tracing::debug!(error = %status, "lease not taken yet");
         tokio::time::sleep(LEASE_RETRY).await;
     }
-}
-
-/// What the scheduler may do.
-pub fn role() -> Role {
-    let mut rules = read_rules([typed::resource::<Node>(), typed::resource::<Pod>()].iter());
-    let writes = [
-        Access::sub::<Pod>("binding", &["create"]),
-        Access::to::<Binding>(&["create"]),
-        Access::sub::<Pod>("status", &["patch", "update"]),
-        Access {
-            group: String::new(),
-            resource: "events".into(),
-            verbs: &["create", "patch", "update"],
-            names: Vec::new(),
-        },
-        Access::to::<Lease>(&["create", "get", "update", "patch"]),
-    ];
-    rules.extend(writes.iter().map(rule));
-    Role { name: NAME, rules }
 }

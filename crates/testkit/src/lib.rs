@@ -6,6 +6,9 @@
 pub mod identity;
 pub mod objects;
 
+/// The authorisers, for suites that judge by real roles.
+pub use kybern_rbac as rbac;
+
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use identity::{AllowAll, ByHeader};
