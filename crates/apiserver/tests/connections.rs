@@ -6,6 +6,8 @@ use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::TokioIo;
 use kybern_api::attributes::UserInfo;
 use kybern_api::seam::Lister;
+use kybern_apiserver::doors::relay::SERVERS;
+use kybern_apiserver::nodes::peers::{Connect, GrpcPeers};
 use kybern_authn::{Authenticator, Credentials, Outcome};
 use kybern_client::transport::{MERGE_PATCH, Resource, Target, Transport, Write};
 use kybern_stream::Role;
@@ -35,6 +37,7 @@ impl Authenticator for Anybody {
     fn authenticate(&self, credentials: &Credentials<'_>, _: &dyn Lister) -> Outcome {
         let (name, group) = match credentials.bearer {
             Some(node) => (format!("system:node:{node}"), "system:nodes"),
+            None if credentials.path.starts_with("/kybern.node.v1.Relay/") => ("server".into(), SERVERS),
             None => ("admin".into(), "system:masters"),
         };
         Outcome::Known(UserInfo {
@@ -241,6 +244,37 @@ async fn logs_are_text_and_mistakes_are_statuses() {
         let (got, text) = get(path.clone()).await.expect_err("no upgrade");
         assert!(got == code && text.contains(part), "{path}: {got} {text}");
     }
+}
+
+/// A server that has no stream to the node reaches it through the one that has.
+#[tokio::test]
+async fn a_peer_relays_to_its_node() {
+    let (with_node, without) = (serve().await, serve().await);
+    node(&with_node).await;
+    let peer = pb::Server { id: 1, address: with_node.address.to_string() };
+    without.world.server.publish_servers(vec![peer, pb::Server { id: 2, address: without.address.to_string() }]);
+    let connect: Connect = Arc::new(|address| {
+        tonic::transport::Endpoint::from_shared(format!("http://{address}")).expect("endpoint").connect_lazy()
+    });
+    let peers = GrpcPeers::new(2, without.world.server.servers(), connect);
+    without.world.server.nodes().set_peers(Arc::new(peers));
+    let headers = spdy_request(REMOTE_COMMAND_V4);
+    let io = request(&without, "POST", EXEC, headers).await.expect("switched");
+    let wanted = Wanted { stdin: true, stdout: true, stderr: true, tty: false };
+    let mut session = Session::open(io, Framing::Spdy, wanted).await.expect("session");
+    session.sender.send(Channel::Stdin, Bytes::from_static(b"far")).await.expect("send");
+    session.sender.end(Channel::Stdin).await.expect("end");
+    let mut seen = Vec::new();
+    while let Some(item) = session.receiver.next().await.expect("item") {
+        if let Item::Data(channel, bytes) = item {
+            seen.push((channel, String::from_utf8_lossy(&bytes).into_owned()));
+        }
+    }
+    seen.sort_by_key(|(channel, _)| channel.number());
+    assert_eq!(seen, [(Channel::Stdout, "FAR".into()), (Channel::Error, EXIT.into())]);
+    session.close().await;
+    let unknown = without.world.server.nodes().open("n9", What::Dial(pb::Dial::default())).await;
+    assert_eq!(unknown.expect_err("nobody has it").code, 503);
 }
 
 /// A feed over the real door: present objects, then changes, and a node sees only what it may ask for.
