@@ -14,13 +14,13 @@ use crate::node::certificate::{self, Credential, Store};
 use crate::node::status::NodeStatus;
 use crate::node::{lease, system};
 use crate::pods::find::RuntimeContainers;
-use crate::stream::{Services, Streams};
 use crate::pods::{Pods, Shared};
 use crate::references::References;
 use crate::runtime::Runtime;
 use crate::runtime::containerd::Containerd;
 use crate::runtime::cri::{Cri, channel};
 use crate::runtime::events::TaskChanged;
+use crate::stream::{Services, Streams};
 use crate::volumes::token::Tokens;
 use arc_swap::ArcSwap;
 use ipnet::Ipv4Net;
@@ -167,11 +167,8 @@ impl Agent {
         tasks: &Tasks,
     ) {
         let tls = tls.clone();
-        let services = Services {
-            runtime: runtime.clone(),
-            containers: Arc::new(containers.clone()),
-            clock: self.clock.clone(),
-        };
+        let services =
+            Services { runtime: runtime.clone(), containers: Arc::new(containers.clone()), clock: self.clock.clone() };
         let streams = Streams {
             node: self.config.name.clone(),
             connect: tls_connect(move || tls.load_full()),
@@ -287,7 +284,7 @@ impl Tasks {
 /// The container engine: an own containerd, or somebody else's.
 enum Engine {
     Own(Box<Containerd>),
-    Foreign(Cri),
+    Foreign(Box<Cri>),
 }
 
 impl Engine {
@@ -295,7 +292,7 @@ impl Engine {
         if let Some(socket) = &config.runtime_endpoint {
             let cri = Cri::new(channel(socket)?);
             cri.version().await?;
-            return Ok(Self::Foreign(cri));
+            return Ok(Self::Foreign(Box::new(cri)));
         }
         let containerd = Containerd::start(&config.paths()).await?;
         containerd.ensure_pause_image().await?;
@@ -304,7 +301,7 @@ impl Engine {
     fn runtime(&self) -> Arc<dyn Runtime> {
         match self {
             Self::Own(containerd) => Arc::new(containerd.cri()),
-            Self::Foreign(cri) => Arc::new(cri.clone()),
+            Self::Foreign(cri) => Arc::new(cri.as_ref().clone()),
         }
     }
     /// Forwards events. Of a foreign runtime there are none: the relist sees what it does.

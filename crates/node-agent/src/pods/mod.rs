@@ -36,6 +36,7 @@ use kybern_client::informer::Informer;
 use kybern_client::store::{Delta, Name};
 use kybern_client::transport::Resource;
 use kybern_client::write::Writer;
+use kybern_wire::cri as pb;
 use observe::Observed;
 use parking_lot::Mutex;
 use std::collections::{BTreeSet, HashMap};
@@ -160,12 +161,12 @@ impl Pods {
         self.workers.shutdown().await;
     }
 
-    /// Wakes the pod of a container; all pods, when the id is empty.
+    /// Wakes the pod of a container that ended; all pods, when the id is empty.
     fn poke(&self, id: &str) {
         if id.is_empty() {
             self.handles.values().for_each(|h| h.poke.notify_one());
-        } else if let Some(poke) = self.shared.known.lock().get(id) {
-            poke.notify_one();
+        } else if let Some(poke) = self.shared.known.lock().get(id).cloned() {
+            tokio::spawn(settle(self.shared.runtime.clone(), id.to_owned(), poke));
         }
     }
 
@@ -265,4 +266,28 @@ impl Pods {
         }
         Ok(())
     }
+}
+
+/// Pokes a pod once CRI reports the end of one of its containers. CRI learns of it from the same
+/// events as we do, takes a moment to note it and tells nobody when it has; so it is asked, at growing
+/// distances. Should it take longer still, the relist sees it.
+async fn settle(runtime: Arc<dyn Runtime>, id: String, poke: Arc<Notify>) {
+    let mut pause = Duration::from_millis(5);
+    for _ in 0..9 {
+        let running = match runtime.container_status(&id).await {
+            Ok(status) => status.state() == pb::ContainerState::ContainerRunning,
+            // It is a sandbox.
+            Err(e) if e.is_not_found() => {
+                let answer = runtime.sandbox_status(&id, false).await;
+                answer.is_ok_and(|a| a.status.is_some_and(|s| s.state() == pb::PodSandboxState::SandboxReady))
+            }
+            Err(_) => false,
+        };
+        if !running {
+            break;
+        }
+        tokio::time::sleep(pause).await;
+        pause *= 2;
+    }
+    poke.notify_one();
 }

@@ -236,7 +236,7 @@ fn state(
             (ContainerState { terminated: Some(lost), ..Default::default() }, None)
         }
         State::Exited => match facts.waiting.get(&c.name) {
-            Some(w) if !facts.finished && !(init && latest.exit_code == 0 && !is_sidecar(c)) => {
+            Some(w) if !(facts.finished || init && latest.exit_code == 0 && !is_sidecar(c)) => {
                 (waiting(&w.reason, &w.message), Some(ended(latest)))
             }
             _ => (ended(latest), None),

@@ -1,12 +1,12 @@
 //! containerd's own event stream. Debian's containerd 1.6 has no CRI container events.
 
 use crate::error::{Error, Result};
-use kybern_wire::containerd::events::TaskEvent;
+use kybern_wire::containerd::events::TaskExit;
 use kybern_wire::containerd::services::events::v1 as pb;
 use prost::Message;
 use tonic::transport::Channel;
 
-/// A container or sandbox whose task started, ended or ran out of memory.
+/// A container or sandbox whose process ended. With an empty id: anything may have changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskChanged {
     /// Id of the container or sandbox.
@@ -19,12 +19,12 @@ pub struct Subscription {
     stream: tonic::Streaming<pb::Envelope>,
 }
 
-/// Subscribes to what changes a container's state.
+/// Subscribes to ends of containers. Starts are the agent's own doing.
 ///
 /// # Errors
 /// When containerd does not answer.
 pub async fn subscribe(channel: Channel) -> Result<Subscription> {
-    let filters = ["start", "exit", "oom"].map(|t| format!("topic==\"/tasks/{t}\",namespace==k8s.io")).to_vec();
+    let filters = vec!["topic==\"/tasks/exit\",namespace==k8s.io".to_owned()];
     let mut client = pb::events_client::EventsClient::new(channel);
     let answer = client.subscribe(pb::SubscribeRequest { filters }).await.map_err(Error::runtime("Subscribe"))?;
     Ok(Subscription { stream: answer.into_inner() })
@@ -36,10 +36,11 @@ impl Subscription {
         loop {
             let envelope = self.stream.message().await.ok()??;
             let Some(event) = envelope.event else { continue };
-            if let Ok(task) = TaskEvent::decode(event.value.as_ref())
-                && !task.container_id.is_empty()
+            // The end of an exec in a container is nobody's business but its caller's.
+            if let Ok(exit) = TaskExit::decode(event.value.as_ref())
+                && exit.id == exit.container_id
             {
-                return Some(TaskChanged { id: task.container_id });
+                return Some(TaskChanged { id: exit.container_id });
             }
         }
     }
