@@ -76,8 +76,8 @@ pub struct Config {
 pub async fn run(config: Config, cancel: CancellationToken) {
     let steady = Steady::new(Arc::clone(&config.clock));
     let shared = (config.transports)(NAME);
-    let lease =
-        hold_lease(Writer::new(Arc::clone(&shared), NAME, config.term), config.holder, Arc::clone(&config.clock));
+    let holder = format!("{}_{}", config.holder, config.term);
+    let lease = hold_lease(Writer::new(Arc::clone(&shared), NAME, config.term), holder, Arc::clone(&config.clock));
     let runtime = Runtime {
         informers: InformerSet::new(shared, rows::rows(&steady), cancel.clone()),
         transports: config.transports,

@@ -140,6 +140,7 @@ pub enum Guard {
 }
 
 /// One step of a plan. A step that fails ends the plan; the key comes back after a back-off.
+#[expect(clippy::large_enum_variant, reason = "plans are short and short-lived; boxes would only clutter them")]
 #[derive(Debug, Clone, PartialEq)]
 pub enum Step {
     /// One action.

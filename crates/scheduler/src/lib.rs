@@ -77,7 +77,8 @@ pub async fn run(config: Config, cancel: CancellationToken) {
         Arc::clone(&config.ids),
         cancel.clone(),
     );
-    let lease = hold_lease(writer.clone(), config.holder, Arc::clone(&config.clock));
+    let holder = format!("{}_{}", config.holder, config.term);
+    let lease = hold_lease(writer.clone(), holder, Arc::clone(&config.clock));
     let binder = bind::Binder::new(writer, recorder, Arc::clone(&config.clock));
     let driver = Driver::new(binder, &*config.ids);
     let work = driver.run(nodes.subscribe(), pods.subscribe());
