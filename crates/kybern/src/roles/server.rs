@@ -7,17 +7,27 @@ use crate::config::Server;
 use crate::{keys, telemetry};
 use anyhow::{Context, Result, bail};
 use kybern_api::seam::{Clock, SystemClock, SystemIds};
+use kybern_apiserver::doors::relay::SERVERS;
+use kybern_apiserver::nodes::peers::GrpcPeers;
 use kybern_apiserver::{ApiServer, Parts};
 use kybern_authn::join::{JoinToken, Role, SERVER_BUNDLE_PATH};
 use kybern_authn::pki::{ClusterKeys, Kubeconfig, San};
 use kybern_authn::tls::{self, Identity};
 use kybern_authn::{Assembly, TokenConfig};
+use kybern_client::http::Connector;
 use kybern_raftstore::Member;
 use kybern_raftstore::node::{self, RaftStore};
 use prometheus_client::registry::Registry;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
+use tonic::transport::Endpoint;
+
+/// A server that does not accept in this time is passed over.
+const PEER_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Certificates towards other servers are made anew at every start.
+const PEER_CERTIFICATE_LIFETIME: jiff::SignedDuration = jiff::SignedDuration::from_hours(365 * 24);
 
 /// The DNS domain of the cluster.
 pub const DOMAIN: &str = "cluster.local";
@@ -48,6 +58,7 @@ async fn serve(config: Server) -> Result<()> {
         RaftStore::start(store_config(&config, &keys, place.cluster, place.member, clock)?, &mut metrics).await?;
     let founded = place.peers.is_none();
     let api = api_server(&config, &keys, &store, clock, metrics)?;
+    api.nodes().set_peers(Arc::new(peers(&config, &keys, &api, store.id(), clock)?));
     let identity = Identity::new(&keys.serving_certificate(&config.name, &names(&config), DOMAIN, clock.now())?)?;
     let serving = tokio::spawn({
         let (api, tls, stop) = (api.clone(), Arc::new(tls::api_server(identity)?), stop.clone());
@@ -170,6 +181,7 @@ fn api_server(
 ) -> Result<ApiServer> {
     let assembly = Assembly::new(keys, &TokenConfig::for_domain(DOMAIN))?;
     let mut settings = kybern_apiserver::Config::new((config.address, config.api_port).into());
+    settings.member = store.id();
     settings.ranges = kybern_apiserver::Ranges { services: config.service_cidr, ..settings.ranges };
     let bundle: Arc<dyn kybern_apiserver::PathHandler> = Arc::new(Bundle::new(keys.clone(), store));
     Ok(ApiServer::new(Parts {
@@ -186,6 +198,20 @@ fn api_server(
         paths: vec![(SERVER_BUNDLE_PATH.to_owned(), bundle)],
         metrics,
     }))
+}
+
+/// The way to other servers, for streams to nodes that this server has no stream to.
+fn peers(config: &Server, keys: &ClusterKeys, api: &ApiServer, store_id: u64, clock: SystemClock) -> Result<GrpcPeers> {
+    let user = format!("kybern:server:{}", config.name);
+    let issued = keys.client_certificate(&user, &[SERVERS], clock.now(), PEER_CERTIFICATE_LIFETIME)?;
+    let tls = Arc::new(tls::client(keys.server_ca.trusted(), Some(Identity::new(&issued)?))?);
+    let connect = move |address: &str| {
+        let uri = http::Uri::try_from(format!("http://{address}")).unwrap_or_default();
+        Endpoint::from(uri)
+            .connect_timeout(PEER_CONNECT_TIMEOUT)
+            .connect_with_connector_lazy(Connector::new(tls.clone()))
+    };
+    Ok(GrpcPeers::new(store_id, api.servers(), Arc::new(connect)))
 }
 
 /// Names and addresses for the serving certificate besides the Service's.

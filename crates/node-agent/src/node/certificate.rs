@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
+use kybern_api::error::Reason;
 use kybern_api::seam::{Clock, Ids};
 use kybern_client::informer::Informer;
 use kybern_client::store::Name;
@@ -16,6 +17,7 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 const SIGNER: &str = "kubernetes.io/kube-apiserver-client-kubelet";
@@ -139,6 +141,27 @@ fn request(node: &str) -> Result<(String, String)> {
     Ok((key.serialize_pem(), csr))
 }
 
+/// A cluster that has just begun may not know the token or its roles yet.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Between two tries in that time.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
+
+/// Posts the request; a refusal is final only after a while.
+async fn ask(writer: &Writer, at: At<'_>, body: &serde_json::Value) -> Result<()> {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        match writer.create(at, body).await {
+            Err(s)
+                if matches!(s.reason, Reason::Unauthorized | Reason::Forbidden)
+                    && tokio::time::Instant::now() < deadline =>
+            {
+                tokio::time::sleep(ASK_AGAIN).await;
+            }
+            done => return Ok(done.map(drop)?),
+        }
+    }
+}
+
 /// Asks for a certificate and waits until it is approved and signed.
 ///
 /// # Errors
@@ -158,7 +181,7 @@ pub async fn obtain(transport: Arc<dyn Transport>, node: &str, ids: &dyn Ids) ->
         },
     });
     let at = At { resource: &resource, namespace: "", name: "", subresource: "" };
-    Writer::new(transport.clone(), "kybern-agent", 0).create(at, &body).await?;
+    ask(&Writer::new(transport.clone(), "kybern-agent", 0), at, &body).await?;
     let selection = Selection { fields: format!("metadata.name={name}"), ..Selection::default() };
     let cancel = CancellationToken::new();
     let _watch = cancel.clone().drop_guard();
