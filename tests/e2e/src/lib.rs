@@ -195,7 +195,6 @@ pub fn eventually<T>(what: &str, check: impl FnMut() -> Result<T>) -> T {
 ///
 /// # Panics
 /// With the last failure when it never does.
-#[expect(clippy::disallowed_methods, reason = "a black-box test waits by the real clock")]
 pub fn within<T>(what: &str, limit: Duration, mut check: impl FnMut() -> Result<T>) -> T {
     let begun = Instant::now();
     loop {

@@ -182,7 +182,7 @@ mod tests {
             ("limit=5", Ok(At::Latest)),
             ("resourceVersion=0", Ok(At::Any)),
             ("resourceVersion=7", Ok(At::NotOlderThan(7))),
-            ("resourceVersion=7&limit=5", exact.clone()),
+            ("resourceVersion=7&limit=5", exact),
             ("resourceVersion=7&resourceVersionMatch=Exact", exact),
             ("resourceVersion=7&resourceVersionMatch=NotOlderThan&limit=5", Ok(At::NotOlderThan(7))),
             ("resourceVersionMatch=Exact", Err(422)),

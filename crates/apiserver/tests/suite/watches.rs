@@ -16,8 +16,9 @@ fn config_maps() -> Resource {
 async fn next(watch: &mut BoxStream<'static, Result<WatchEvent, Status>>) -> String {
     match watch.next().await {
         Some(Ok(WatchEvent::Object(kind, object))) => {
-            let stamped = object.tree().expect("JSON")["metadata"]["resourceVersion"] == object.revision.to_string();
-            assert!(stamped, "the bytes carry the revision of the event");
+            let tree = object.tree().expect("JSON");
+            let stamp = tree["metadata"]["resourceVersion"].as_str();
+            assert_eq!(stamp, Some(object.revision.to_string().as_str()), "the bytes carry the revision of the event");
             format!("{} {}", kind.as_str(), object.head.name)
         }
         Some(Ok(WatchEvent::Bookmark(_))) => "BOOKMARK".into(),

@@ -190,7 +190,6 @@ impl Runtime for Fake {
                 created_at: c.created_at,
                 labels: c.labels.clone(),
                 annotations: c.annotations.clone(),
-                ..Default::default()
             });
         Ok(items.collect())
     }
