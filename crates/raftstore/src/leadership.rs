@@ -33,6 +33,8 @@ pub(crate) async fn follow(core: Arc<Core>, known: watch::Sender<Arc<Vec<MemberI
         if !Arc::ptr_eq(&config, &config_now) {
             config = config_now;
             known.send_replace(Arc::new(members(&core)));
+            // Who waits for a leader may know its id already, and its address only from now on.
+            core.leadership.send_modify(|_| {});
         }
         let expired = async {
             match until {

@@ -296,3 +296,21 @@ async fn a_peer_of_another_ca_or_cluster_is_refused() {
     }
     assert_eq!(cluster.nodes.remove(0).store.members().len(), 1);
 }
+
+/// Whoever asked before the member joined learns the leader's id before its address; that must not let
+/// the barrier sleep until its deadline (5 s).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_barrier_asked_before_the_member_joined_passes_when_it_has() {
+    let cluster = Cluster::new(1).await;
+    let id = cluster.nodes[0].store.allocate_id().await.unwrap();
+    let dir = Arc::new(TempDir::new().unwrap());
+    let joining = Node::start(dir.clone(), config(dir.path(), Some(id), free_port(), &cluster.tls)).await;
+    let early = tokio::spawn({
+        let store = joining.store.clone();
+        async move { store.recovered().await }
+    });
+    tokio::task::yield_now().await;
+    joining.store.join(&[format!("127.0.0.1:{}", cluster.nodes[0].port)]).await.unwrap();
+    let passed = tokio::time::timeout(Duration::from_secs(4), early).await;
+    assert!(matches!(passed, Ok(Ok(Ok(())))), "{passed:?}");
+}
