@@ -4,6 +4,7 @@
 mod bench;
 mod deny;
 mod deps;
+mod protobuf;
 mod schema;
 mod tidy;
 mod verify;
@@ -48,6 +49,15 @@ enum Task {
         /// Where the table goes
         out: PathBuf,
     },
+    /// Make the table of protobuf field numbers of crate api from Kubernetes' Go types
+    Protobuf {
+        /// Directory with the repositories api, apimachinery, apiextensions-apiserver and kube-aggregator
+        sources: PathBuf,
+        /// The schema table
+        schema: PathBuf,
+        /// Where the table goes
+        out: PathBuf,
+    },
 }
 
 fn main() -> anyhow::Result<()> {
@@ -59,5 +69,6 @@ fn main() -> anyhow::Result<()> {
         Task::Tidy => tidy::check(),
         Task::Bench { seconds } => bench::run(seconds),
         Task::Schema { openapi, out } => schema::generate(&openapi, &out),
+        Task::Protobuf { sources, schema, out } => protobuf::generate(&sources, &schema, &out),
     }
 }

@@ -222,6 +222,11 @@ impl Definition {
     pub fn field(&self, name: &str) -> Option<&Field> {
         self.fields.binary_search_by(|f| f.name.as_str().cmp(name)).ok().map(|i| &self.fields[i])
     }
+    /// Is it raw JSON in Kubernetes' own types, and so no object of necessity? (`default: 5` in a
+    /// CustomResourceDefinition.)
+    pub fn is_any_value(&self) -> bool {
+        self.open && self.omit_empty && self.fields.is_empty()
+    }
     /// The last part of the name: `Container`.
     pub fn short_name(&self) -> &str {
         self.name.rsplit('.').next().unwrap_or_default()
@@ -241,6 +246,17 @@ pub fn node(name: &str) -> Option<Node> {
 /// All built-in definitions, sorted by name.
 pub fn all() -> &'static [Definition] {
     &table::builtin().definitions
+}
+
+/// The built-in definition of this kind.
+pub fn find_kind(group: &str, version: &str, kind: &str) -> Option<&'static Definition> {
+    let is = |gvk: &GroupVersionKind| gvk.kind == kind && gvk.version == version && gvk.group == group;
+    all().iter().find(|d| d.gvk.as_ref().is_some_and(is))
+}
+
+/// The type that a word in the notation of the built-in table means.
+pub(crate) fn type_of(word: &str) -> Type {
+    table::type_of(word, &|name| link(name))
 }
 
 fn link(name: &str) -> Option<u16> {

@@ -87,8 +87,9 @@ pub(super) struct Seed<'a> {
 impl<'de> DeserializeSeed<'de> for Seed<'_> {
     type Value = Value;
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        match self.node.ty {
+        match &self.node.ty {
             Type::Any => serde::Deserialize::deserialize(deserializer),
+            Type::Object(link) if link.get().is_any_value() => serde::Deserialize::deserialize(deserializer),
             _ => deserializer.deserialize_any(self),
         }
     }

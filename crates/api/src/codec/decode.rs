@@ -1,11 +1,12 @@
 //! Request bodies, patched trees and stored bytes to trees.
 
 use super::check::{FieldValidation, Findings, Mismatch, Problem, Seed};
+use super::protobuf;
 use crate::error::{Cause, Status};
 use crate::kind::{KindDef, Served};
 use crate::schema::{self, Node};
 use serde::de::DeserializeSeed;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use serde_saphyr::options::DuplicateKeyPolicy;
 
 /// The format of a request body.
@@ -15,6 +16,8 @@ pub enum BodyType {
     Json,
     /// `application/yaml`.
     Yaml,
+    /// `application/vnd.kubernetes.protobuf`.
+    Protobuf,
 }
 
 /// A decoded body.
@@ -74,10 +77,12 @@ pub fn decode_definition(
     let read = match media {
         BodyType::Json => read_json(bytes, &node, &mut findings),
         BodyType::Yaml => read_yaml(bytes, &node, &mut findings),
+        BodyType::Protobuf => read_protobuf(bytes, expected, &node, &mut findings),
     };
     let cannot = |why: String| cannot_be_handled(expected, &why);
     let tree = read.map_err(|syntax| match &findings.mismatch {
         Some(mismatch) => cannot(mismatch_text(mismatch)),
+        None if media == BodyType::Protobuf => cannot(syntax),
         None => Status::bad_request(format!(
             "the object provided is unrecognized (must be of type {}): couldn't get version/kind; json parse error: {syntax}",
             expected.kind
@@ -172,6 +177,23 @@ fn read_yaml(bytes: &[u8], node: &Node, findings: &mut Findings) -> Result<Value
         Seed { node, findings }.deserialize(parser)
     })
     .map_err(|e| e.to_string())
+}
+
+/// Protobuf knows no unknown or duplicate fields; values are checked and become canonical like those of
+/// JSON. What says that it is something else is not read: it would be misread.
+fn read_protobuf(bytes: &[u8], expected: Expected<'_>, node: &Node, findings: &mut Findings) -> Result<Value, String> {
+    let envelope = protobuf::Envelope::open(bytes).map_err(|e| e.to_string())?;
+    let fits = |said: &str, wanted: &str| said.is_empty() || said == wanted;
+    let is_expected = fits(envelope.kind, expected.kind)
+        && expected.api_version.is_none_or(|wanted| fits(envelope.api_version, wanted));
+    let mut tree = Value::Object(Map::new());
+    if let Some(definition) = node.definition().filter(|_| is_expected) {
+        let read = protobuf::object(envelope.message, definition).map_err(|e| e.to_string())?;
+        tree = Seed { node, findings }.deserialize(read).map_err(|e| e.to_string())?;
+    }
+    tree["kind"] = envelope.kind.into();
+    tree["apiVersion"] = envelope.api_version.into();
+    Ok(tree)
 }
 
 /// Checks kind and version, takes them off, and turns problems into warnings or a refusal.

@@ -11,6 +11,7 @@ mod decode;
 mod encode;
 mod head;
 mod narrow;
+mod protobuf;
 #[cfg(test)]
 mod tests;
 
@@ -20,3 +21,4 @@ pub use decode::{
 };
 pub use encode::{Encoded, encode, list_open, render, served_tree, stamp, to_yaml};
 pub use head::{head, head_of_bytes};
+pub use protobuf::{MEDIA_TYPE as PROTOBUF, to_protobuf, watch_frame};

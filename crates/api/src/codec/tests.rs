@@ -214,3 +214,15 @@ fn options_of_any_group_are_read() {
     let options = decode_definition(BodyType::Json, text, expected, FieldValidation::Warn).unwrap();
     assert_eq!(options.tree, json!({"gracePeriodSeconds": 0, "preconditions": {"uid": "x"}}));
 }
+
+#[test]
+fn free_form_values_of_built_in_kinds_may_be_anything() {
+    let expected = Expected {
+        definition: "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps",
+        api_version: None,
+        kind: "JSONSchemaProps",
+    };
+    let text = r#"{"additionalProperties":true,"default":5,"enum":["a",1],"items":[{"type":"string"}]}"#;
+    let read = decode_definition(BodyType::Json, text.as_bytes(), expected, FieldValidation::Strict).unwrap();
+    assert_eq!(read.tree.to_string(), text);
+}

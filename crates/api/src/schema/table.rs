@@ -72,7 +72,8 @@ fn definition(head: &'static str) -> Definition {
 fn field(body: &'static str, names: &[&str]) -> Field {
     let mut words = body.split(' ');
     let name = SmolStr::new_static(words.next().unwrap_or_default());
-    let ty = type_of(words.next().unwrap_or_default(), names);
+    let link = |name: &str| names.binary_search(&name).ok().and_then(|i| u16::try_from(i).ok());
+    let ty = type_of(words.next().unwrap_or_default(), &link);
     let mut rules = Rules::default();
     let mut required = false;
     for word in words {
@@ -100,8 +101,9 @@ fn field(body: &'static str, names: &[&str]) -> Field {
     Field { name, node: Node::new(ty, rules), required }
 }
 
-fn type_of(word: &str, names: &[&str]) -> Type {
-    let element = |rest: &str| Box::new(Node::plain(type_of(rest, names)));
+/// The type that a word means; `link` finds definitions.
+pub(super) fn type_of(word: &str, link: &dyn Fn(&str) -> Option<u16>) -> Type {
+    let element = |rest: &str| Box::new(Node::plain(type_of(rest, link)));
     match word.split_at_checked(1) {
         Some(("s", _)) => Type::String,
         Some(("i", _)) => Type::Int32,
@@ -115,10 +117,7 @@ fn type_of(word: &str, names: &[&str]) -> Type {
         Some(("u", _)) => Type::MicroTime,
         Some(("[", rest)) => Type::List(element(rest)),
         Some(("{", rest)) => Type::Map(element(rest)),
-        Some(("@", name)) => match names.binary_search(&name).ok().and_then(|i| u16::try_from(i).ok()) {
-            Some(index) => Type::Object(Link::Builtin(index)),
-            None => Type::Any,
-        },
+        Some(("@", name)) => link(name).map_or(Type::Any, |index| Type::Object(Link::Builtin(index))),
         _ => Type::Any,
     }
 }

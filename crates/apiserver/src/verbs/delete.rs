@@ -7,7 +7,7 @@ use crate::request::chain::Authorized;
 use crate::request::write_options::{DeleteOptions, WriteOptions};
 use crate::server::Inner;
 use crate::verbs::Payload;
-use kybern_api::codec::BodyType;
+use kybern_api::codec::{self, Expected, FieldValidation};
 use kybern_api::error::Status;
 use serde_json::{Value, json};
 
@@ -24,11 +24,12 @@ pub(crate) fn body(payload: &Payload) -> Result<Option<Value>, Status> {
     if payload.bytes.is_empty() {
         return Ok(None);
     }
-    let tree = match payload.body_type()? {
-        BodyType::Json => serde_json::from_slice(&payload.bytes).map_err(|e| e.to_string()),
-        BodyType::Yaml => serde_saphyr::from_slice(&payload.bytes).map_err(|e| e.to_string()),
+    let expected = Expected {
+        definition: "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions",
+        api_version: None,
+        kind: "DeleteOptions",
     };
-    tree.map(Some).map_err(|e| Status::bad_request(format!("cannot read DeleteOptions: {e}")))
+    codec::decode_definition(payload.body_type()?, &payload.bytes, expected, FieldValidation::Ignore).map(|d| Some(d.tree))
 }
 
 pub(crate) fn engine<'a>(

@@ -17,7 +17,7 @@ use crate::request::info::Verb;
 use crate::server::Inner;
 use crate::subresource;
 use bytes::Bytes;
-use kybern_api::codec::BodyType;
+use kybern_api::codec::{self, BodyType};
 use kybern_api::error::{Reason, Status, qualified};
 
 /// A request body as it came.
@@ -38,7 +38,8 @@ impl Payload {
         match self.media.as_str() {
             "" | "application/json" | "*/*" => Ok(BodyType::Json),
             "application/yaml" | "application/x-yaml" | "text/yaml" => Ok(BodyType::Yaml),
-            _ => Err(unsupported_media(&["application/json", "application/yaml"])),
+            codec::PROTOBUF => Ok(BodyType::Protobuf),
+            _ => Err(unsupported_media(&["application/json", "application/yaml", codec::PROTOBUF])),
         }
     }
 }
