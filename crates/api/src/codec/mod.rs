@@ -21,4 +21,4 @@ pub use decode::{
 };
 pub use encode::{Encoded, encode, list_open, render, served_tree, stamp, to_yaml};
 pub use head::{head, head_of_bytes};
-pub use protobuf::{MEDIA_TYPE as PROTOBUF, to_protobuf, watch_frame};
+pub use protobuf::{MEDIA_TYPE as PROTOBUF, has_protobuf, to_protobuf, watch_frame};

@@ -2,6 +2,7 @@
 
 use crate::request::query::{Query, unsupported_option};
 use http::{HeaderMap, header};
+use kybern_api::codec;
 use kybern_api::error::{Reason, Status};
 
 /// A media type objects are sent in.
@@ -11,6 +12,8 @@ pub enum Media {
     Json,
     /// `application/yaml`
     Yaml,
+    /// `application/vnd.kubernetes.protobuf`
+    Protobuf,
 }
 
 impl Media {
@@ -19,6 +22,7 @@ impl Media {
         match self {
             Self::Json => "application/json",
             Self::Yaml => "application/yaml",
+            Self::Protobuf => codec::PROTOBUF,
         }
     }
 }
@@ -77,10 +81,11 @@ impl Default for Negotiated {
     }
 }
 
-const ACCEPTED: &str = "only the following media types are accepted: application/json, application/yaml";
+const ACCEPTED: &str = "only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf";
 const META: &str = "meta.k8s.io";
 
-/// Agrees on the first clause of Accept that can be served.
+/// Agrees on the first clause of Accept that can be served. Protobuf comes last, whatever the order of the
+/// clauses: stored bytes are JSON and go out as they are, and whoever accepts both reads either.
 ///
 /// # Errors
 /// 406 when there is none, 422 for an unknown includeObject.
@@ -89,7 +94,7 @@ pub fn negotiate(headers: &HeaderMap, query: &Query) -> Result<Negotiated, Statu
         None => (Media::Json, Rendition::Object),
         Some(value) => {
             let text = value.to_str().unwrap_or_default();
-            let first = text.split(',').find_map(clause);
+            let first = text.split(',').find_map(clause).or_else(|| text.split(',').find_map(protobuf));
             first.ok_or_else(|| Status::new(Reason::NotAcceptable, ACCEPTED))?
         }
     };
@@ -124,6 +129,13 @@ fn clause(text: &str) -> Option<(Media, Rendition)> {
         Some(_) => return None,
     };
     Some((media, rendition))
+}
+
+/// Objects as they are; tables and metadata alone are JSON.
+fn protobuf(text: &str) -> Option<(Media, Rendition)> {
+    let mut parts = text.split(';').map(str::trim);
+    let is_plain = parts.next() == Some(codec::PROTOBUF) && parts.all(|p| !p.starts_with("as="));
+    is_plain.then_some((Media::Protobuf, Rendition::Object))
 }
 
 fn include(query: &Query) -> Result<Include, Status> {
@@ -169,6 +181,9 @@ mod tests {
                 "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
                 Some((Media::Json, Rendition::Partial)),
             ),
+            ("application/vnd.kubernetes.protobuf;stream=watch", Some((Media::Protobuf, Rendition::Object))),
+            ("text/html, application/vnd.kubernetes.protobuf", Some((Media::Protobuf, Rendition::Object))),
+            ("application/vnd.kubernetes.protobuf;as=Table;g=meta.k8s.io;v=v1", None),
             ("text/html", None),
         ];
         for (accept, want) in cases {

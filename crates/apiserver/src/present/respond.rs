@@ -19,6 +19,8 @@ use std::sync::Arc;
 /// Bodies above this are compressed where the client accepts it.
 const GZIP_FROM: usize = 128 << 10;
 
+const WATCH_PROTOBUF: &str = "application/vnd.kubernetes.protobuf;stream=watch";
+const NO_PROTOBUF: &str = "only the following media types are accepted: application/json, application/yaml";
 const WATCH_ACCEPTED: &str =
     "only the following media types are accepted: application/json, application/json;stream=watch";
 
@@ -48,11 +50,14 @@ pub fn respond(
             ListBody::Streamed(body) => Ok(response(StatusCode::OK, Media::Json.as_str(), body)),
             ListBody::Whole(bytes) => document(StatusCode::OK, bytes.into(), n),
         },
-        Answer::Watch(_) if n.media != Media::Json => Err(Status::new(Reason::NotAcceptable, WATCH_ACCEPTED)),
+        Answer::Watch(_) if n.media == Media::Yaml => Err(Status::new(Reason::NotAcceptable, WATCH_ACCEPTED)),
         Answer::Watch(watcher) => {
+            let media = if n.media == Media::Protobuf { WATCH_PROTOBUF } else { Media::Json.as_str() };
+            if n.media == Media::Protobuf && !codec::has_protobuf(&resource.served().schema) {
+                return Err(Status::new(Reason::NotAcceptable, WATCH_ACCEPTED));
+            }
             let framer = Framer::new(resource.clone(), n, clock.clone());
-            let body = Body::frames(watch::stream(*watcher, framer));
-            Ok(response(StatusCode::OK, Media::Json.as_str(), body))
+            Ok(response(StatusCode::OK, media, Body::frames(watch::stream(*watcher, framer))))
         }
     }
 }
@@ -95,6 +100,10 @@ fn translate(json: Bytes, n: &Negotiated) -> Result<Bytes, Status> {
     let tree: serde_json::Value = serde_json::from_slice(&json).map_err(internal)?;
     match n.media {
         Media::Yaml => Ok(codec::to_yaml(&tree)?.into()),
+        Media::Protobuf => match codec::to_protobuf(&tree)? {
+            Some(bytes) => Ok(bytes.into()),
+            None => Err(Status::new(Reason::NotAcceptable, NO_PROTOBUF)),
+        },
         Media::Json => {
             let mut text = serde_json::to_vec_pretty(&tree).map_err(internal)?;
             text.push(b'\n');

@@ -1,8 +1,8 @@
-//! Watch streams: one JSON line per event, built once and shared.
+//! Watch streams: one JSON line or protobuf frame per event, built once and shared.
 
 use crate::cache::window::FrameKey;
 use crate::cache::{Change, Item, Watcher};
-use crate::present::negotiate::{Negotiated, Rendition};
+use crate::present::negotiate::{Media, Negotiated, Rendition};
 use crate::present::partial;
 use crate::present::table::Rows;
 use crate::registry::kinds::Resource;
@@ -16,10 +16,14 @@ use kybern_api::seam::Clock;
 use serde_json::json;
 use std::sync::Arc;
 
+/// The number of protobuf frames among [`FrameKey::rendition`]s; JSON has those of [`Rendition::code`].
+const PROTOBUF_CODE: u8 = 5;
+
 /// Renders the items of one watch.
 pub struct Framer {
     resource: Resource,
     rendition: Rendition,
+    media: Media,
     clock: Arc<dyn Clock>,
     columns_due: bool,
 }
@@ -44,7 +48,8 @@ impl Framer {
     /// For a watch of `resource`.
     pub fn new(resource: Resource, negotiated: &Negotiated, clock: Arc<dyn Clock>) -> Self {
         let rendition = negotiated.rendition;
-        Self { resource, rendition, clock, columns_due: matches!(rendition, Rendition::Table(_)) }
+        let columns_due = matches!(rendition, Rendition::Table(_));
+        Self { resource, rendition, media: negotiated.media, clock, columns_due }
     }
 
     fn frame(&mut self, item: &Item) -> Bytes {
@@ -52,18 +57,19 @@ impl Framer {
             Item::Initial(object) => self.object(EventType::Added, object),
             Item::Change(kind, change) if self.columns_due => self.change(*kind, change),
             Item::Change(kind, change) => {
-                Ok(change.frame(self.key(*kind), || self.change(*kind, change).unwrap_or_else(|s| error(&s))))
+                Ok(change.frame(self.key(*kind), || self.change(*kind, change).unwrap_or_else(|s| self.error(&s))))
             }
-            Item::Bookmark(revision, initial) => Ok(self.bookmark(*revision, *initial)),
+            Item::Bookmark(revision, initial) => self.bookmark(*revision, *initial),
         };
         // Only the first table of a stream describes its columns.
         self.columns_due &= matches!(item, Item::Bookmark(..));
-        frame.unwrap_or_else(|s| error(&s))
+        frame.unwrap_or_else(|s| self.error(&s))
     }
 
     fn key(&self, kind: EventType) -> FrameKey {
         let version = u8::try_from(self.resource.version).unwrap_or(u8::MAX);
-        FrameKey { kind, resource: self.resource.kind.number, version, rendition: self.rendition.code() }
+        let rendition = if self.media == Media::Protobuf { PROTOBUF_CODE } else { self.rendition.code() };
+        FrameKey { kind, resource: self.resource.kind.number, version, rendition }
     }
 
     fn change(&self, kind: EventType, change: &Change) -> Result<Bytes, Status> {
@@ -79,7 +85,7 @@ impl Framer {
                 // The common case: pieces that exist already, joined once.
                 let prefix = self.resource.served().prefix.as_bytes();
                 let rest = object.bytes.get(1..).unwrap_or_default();
-                return Ok(line(kind.as_str(), &[prefix, rest]));
+                return self.event(kind.as_str(), &[prefix, rest]);
             }
             Rendition::Object => codec::render(self.resource.def(), self.resource.served(), object)?,
             Rendition::Partial => partial::partial(object)?,
@@ -89,10 +95,10 @@ impl Framer {
                 rows.table(&metadata, self.columns_due, std::slice::from_ref(object))?.into()
             }
         };
-        Ok(line(kind.as_str(), &[&body]))
+        self.event(kind.as_str(), &[&body])
     }
 
-    fn bookmark(&self, revision: u64, initial: bool) -> Bytes {
+    fn bookmark(&self, revision: u64, initial: bool) -> Result<Bytes, Status> {
         let mut metadata = json!({"resourceVersion": revision.to_string()});
         if initial {
             metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
@@ -106,7 +112,20 @@ impl Framer {
             Rendition::Table(_) => ("Table".into(), "meta.k8s.io/v1".into()),
         };
         let body = json!({"kind": kind, "apiVersion": version, "metadata": metadata});
-        line("BOOKMARK", &[body.to_string().as_bytes()])
+        self.event("BOOKMARK", &[body.to_string().as_bytes()])
+    }
+
+    /// The last event of a stream that ends badly.
+    fn error(&self, status: &Status) -> Bytes {
+        self.event("ERROR", &[&status.to_json()]).unwrap_or_default()
+    }
+
+    /// An event with an object in pieces of JSON.
+    fn event(&self, kind: &str, object: &[&[u8]]) -> Result<Bytes, Status> {
+        match self.media {
+            Media::Protobuf => frame(kind, &object.concat()),
+            Media::Json | Media::Yaml => Ok(line(kind, object)),
+        }
     }
 }
 
@@ -121,9 +140,10 @@ fn line(kind: &str, object: &[&[u8]]) -> Bytes {
     out.into()
 }
 
-/// The last line of a stream that ends badly.
-pub fn error(status: &Status) -> Bytes {
-    line("ERROR", &[&status.to_json()])
+fn frame(kind: &str, object: &[u8]) -> Result<Bytes, Status> {
+    let tree = serde_json::from_slice(object).map_err(|e| Status::internal(e.to_string()))?;
+    let body = codec::to_protobuf(&tree)?.ok_or_else(|| Status::internal("an object without a protobuf message"))?;
+    Ok(codec::watch_frame(kind, &body).into())
 }
 
 struct State {
@@ -142,7 +162,7 @@ pub fn stream(watcher: Watcher, framer: Framer) -> BoxStream<'static, Bytes> {
                 Ok(false) => return None,
                 Err(status) => {
                     s.over = true;
-                    return Some((error(&status), s));
+                    return Some((s.framer.error(&status), s));
                 }
                 // A batch of initial objects may select none.
                 Ok(true) if s.items.is_empty() => {}

@@ -29,7 +29,12 @@ pub(crate) fn body(payload: &Payload) -> Result<Option<Value>, Status> {
         api_version: None,
         kind: "DeleteOptions",
     };
-    codec::decode_definition(payload.body_type()?, &payload.bytes, expected, FieldValidation::Ignore).map(|d| Some(d.tree))
+    let read = codec::decode_definition(payload.body_type()?, &payload.bytes, expected, FieldValidation::Ignore)?;
+    let mut options = read.tree;
+    // Webhooks see them in the version that all groups share.
+    options["kind"] = "DeleteOptions".into();
+    options["apiVersion"] = "meta.k8s.io/v1".into();
+    Ok(Some(options))
 }
 
 pub(crate) fn engine<'a>(

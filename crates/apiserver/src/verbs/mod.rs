@@ -46,7 +46,10 @@ impl Payload {
 
 /// 415.
 pub fn unsupported_media(accepted: &[&str]) -> Status {
-    let text = format!("the body of the request was in an unknown format - accepted media types include: {}", accepted.join(", "));
+    let text = format!(
+        "the body of the request was in an unknown format - accepted media types include: {}",
+        accepted.join(", ")
+    );
     Status::new(Reason::UnsupportedMediaType, text)
 }
 
@@ -78,7 +81,11 @@ impl Inner {
             Verb::Create => a.subresource.is_empty(),
             _ => false,
         };
-        let named = if auth.verb == Verb::Create { a.name.is_empty() == of_collection } else { of_collection || !a.name.is_empty() };
+        let named = if auth.verb == Verb::Create {
+            a.name.is_empty() == of_collection
+        } else {
+            of_collection || !a.name.is_empty()
+        };
         let whole = !def.namespaced() || !a.namespace.is_empty() || matches!(auth.verb, Verb::List | Verb::Watch);
         if verbs.iter().any(|v| v == auth.verb.as_str()) && named && whole {
             return Ok(resource);

@@ -1,6 +1,7 @@
 //! The API server on the memory store: through the in-process door and over real sockets.
 
 mod cases;
+mod protobuf;
 mod reads;
 mod sockets;
 mod statuses;

@@ -242,30 +242,3 @@ async fn apply_owns_what_it_says() {
     let taken = apply("two", true, "b").await;
     assert_eq!((taken.code, taken.json()["data"]["key"].clone()), (200, json!("b")));
 }
-
-#[tokio::test]
-async fn protobuf_bodies_are_read_like_json() {
-    let world = World::start().await;
-    let send = async |method: &str, path: &str, body: Vec<u8>| {
-        let request = http::Request::builder()
-            .method(method)
-            .uri(path)
-            .header("authorization", "Bearer admin")
-            .header("content-type", "application/vnd.kubernetes.protobuf");
-        world.http(request.body(body.into()).expect("a request")).await
-    };
-    let encode = |tree: &serde_json::Value| kybern_api::codec::to_protobuf(tree).expect("it fits").expect("a message");
-
-    let mut map = objects::config_map("a", "1");
-    (map["kind"], map["apiVersion"]) = (json!("ConfigMap"), json!("v1"));
-    let created = send("POST", MAPS, encode(&map)).await;
-    assert_eq!((created.code, &created.json()["data"]), (201, &map["data"]), "{}", created.text());
-    assert_eq!(verdict(&send("POST", "/api/v1/namespaces/default/secrets", encode(&map)).await), "400 BadRequest");
-    assert_eq!(verdict(&send("POST", MAPS, b"{}".to_vec()).await), "400 BadRequest");
-
-    // DeleteOptions whose preconditions (2) name another uid (1).
-    let options = b"k8s\0\x0a\x13\x0a\x02v1\x12\x0dDeleteOptions\x12\x07\x12\x05\x0a\x03not".to_vec();
-    let path = format!("{MAPS}/a");
-    assert_eq!(verdict(&send("DELETE", &path, options).await), "409 Conflict");
-    assert_eq!(send("DELETE", &path, Vec::new()).await.code, 200);
-}

@@ -10,6 +10,11 @@ use base64::Engine as _;
 use serde_json::{Map, Value};
 use std::convert::Infallible;
 
+/// Can objects of this definition be written as protobuf?
+pub fn has_protobuf(definition: &str) -> bool {
+    table::find(definition).is_some()
+}
+
 /// A complete object (with kind and apiVersion) as a body. None when its kind has no message, as custom
 /// resources and tables have none.
 ///
@@ -19,7 +24,7 @@ pub fn to_protobuf(tree: &Value) -> Result<Option<Vec<u8>>, Status> {
     let text = |key: &str| tree.get(key).and_then(Value::as_str).unwrap_or_default();
     let (api_version, kind) = (text("apiVersion"), text("kind"));
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-    let Some(definition) = schema::find_kind(group, version, kind).filter(|d| table::find(&d.name).is_some()) else {
+    let Some(definition) = schema::find_kind(group, version, kind).filter(|d| has_protobuf(&d.name)) else {
         return Ok(None);
     };
     body(definition, api_version, kind, tree)

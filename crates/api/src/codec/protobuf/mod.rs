@@ -13,7 +13,7 @@ mod wire;
 pub(super) use decode::{Envelope, object};
 #[cfg(test)]
 use encode::body;
-pub use encode::{to_protobuf, watch_frame};
+pub use encode::{has_protobuf, to_protobuf, watch_frame};
 
 use thiserror::Error;
 
