@@ -104,7 +104,8 @@ fn push(text: &mut String, mark: char, name: &str, doc: &mut Vec<&str>) {
     text.push('\t');
     // Paragraphs stay apart; line feeds would end the entry. Rust's documentation escapes some characters.
     let plain = doc.join("\u{1}");
-    let plain = [r"\<", r"\>", r"\[", r"\]", r"\\"].iter().fold(plain, |text, escaped| text.replace(escaped, &escaped[1..]));
+    let plain =
+        [r"\<", r"\>", r"\[", r"\]", r"\\"].iter().fold(plain, |text, escaped| text.replace(escaped, &escaped[1..]));
     text.push_str(&plain);
     text.push('\n');
     doc.clear();

@@ -34,7 +34,7 @@ pub struct Request<'a> {
     pub namespace: &'a str,
     /// Name; empty while generateName has not been resolved.
     pub name: &'a str,
-    /// What is stored, on update and delete.
+    /// What is stored, on update, delete and eviction.
     pub old: Option<&'a Value>,
     /// Nothing will be stored.
     pub dry_run: bool,

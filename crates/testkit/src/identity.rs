@@ -6,7 +6,8 @@ use kybern_authn::{Authenticator, Credentials, Outcome};
 use kybern_rbac::{Authorizer, Decision};
 use serde_json::{Value, json};
 
-/// Takes a bearer token as a user's name; `admin` is in `system:masters`.
+/// Takes a bearer token as a user's name; `admin` is in `system:masters`, `system:node:NAME` in
+/// `system:nodes`.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ByHeader;
 
@@ -16,6 +17,9 @@ impl Authenticator for ByHeader {
         let mut groups = vec!["system:authenticated".to_owned()];
         if name == "admin" {
             groups.push("system:masters".to_owned());
+        }
+        if name.starts_with("system:node:") {
+            groups.push("system:nodes".to_owned());
         }
         Outcome::Known(UserInfo { name: name.to_owned(), groups, ..UserInfo::default() })
     }

@@ -18,6 +18,7 @@ use kybern_api::kinds;
 use kybern_api::seam::{Clock, FixedClock, SystemIds};
 use kybern_apiserver::{ApiServer, Config, Parts, PlainSealer, Sealer};
 use kybern_authn::Authenticator;
+use kybern_authn::issuer::Issuer;
 use kybern_client::transport::Transport;
 use kybern_raftstore::memory::MemoryStore;
 use kybern_raftstore::store::Store;
@@ -32,6 +33,7 @@ pub struct Builder {
     disabled: Vec<String>,
     sealer: Arc<dyn Sealer>,
     store: Option<Arc<dyn Store>>,
+    issuer: Option<Arc<Issuer>>,
     bootstrap: bool,
 }
 
@@ -50,6 +52,7 @@ impl Default for Builder {
             disabled: vec!["ServiceAccount".to_owned()],
             sealer: Arc::new(PlainSealer),
             store: None,
+            issuer: None,
             bootstrap: true,
         }
     }
@@ -74,6 +77,11 @@ impl Builder {
     /// Serves what is in `store`: a second server of the same cluster.
     pub fn store(mut self, store: Arc<dyn Store>) -> Self {
         self.store = Some(store);
+        self
+    }
+    /// Mints service-account tokens.
+    pub fn issuer(mut self, issuer: Arc<Issuer>) -> Self {
+        self.issuer = Some(issuer);
         self
     }
     /// Turns off admission plugins, by name; nothing else is off then.
@@ -103,7 +111,7 @@ impl Builder {
             authenticator: self.authenticator,
             authorizer: self.authorizer,
             admission: Arc::new(Chain::new(&switches).expect("known plugins")),
-            issuer: None,
+            issuer: self.issuer,
             sealer: self.sealer,
             kinds: kinds::table().iter().cloned().map(Arc::new).collect(),
             paths: Vec::new(),
@@ -188,12 +196,20 @@ impl World {
     /// # Panics
     /// When method or path are malformed, which fails the test.
     pub async fn call(&self, method: &str, path: &str, body: &Value) -> Answer {
+        self.call_as("admin", method, path, body).await
+    }
+
+    /// The same with another bearer token.
+    ///
+    /// # Panics
+    /// When token, method or path are malformed, which fails the test.
+    pub async fn call_as(&self, token: &str, method: &str, path: &str, body: &Value) -> Answer {
         let bytes = if body.is_null() { Bytes::new() } else { body.to_string().into() };
         let media = if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
         let request = http::Request::builder()
             .method(method)
             .uri(path)
-            .header("authorization", "Bearer admin")
+            .header("authorization", format!("Bearer {token}"))
             .header("content-type", media)
             .body(bytes);
         self.http(request.expect("a request")).await

@@ -181,7 +181,8 @@ fn a_node_makes_mirror_pods_that_open_nothing() {
 
 #[test]
 fn a_node_touches_only_pods_bound_to_it() {
-    let old = json!({ "metadata": { "labels": { "a": "b" } }, "spec": { "nodeName": "n1" }, "status": {} });
+    let stored =
+        |node: &str| json!({ "metadata": { "labels": { "a": "b" } }, "spec": { "nodeName": node }, "status": {} });
     for (subresource, operation, mine, other) in [
         ("", Delete, true, false),
         ("status", Update, true, false),
@@ -191,16 +192,27 @@ fn a_node_touches_only_pods_bound_to_it() {
         ("ephemeralcontainers", Update, false, false),
         ("exec", Create, false, false),
     ] {
-        for (name, allowed) in [("mine", mine), ("other", other), ("ghost", false)] {
-            let call = Call { subresource, operation, name, old: Some(old.clone()), ..Call::default() };
-            assert_eq!(send(call, old.clone()).is_ok(), allowed, "{subresource} {operation:?} {name}");
+        let cases = [
+            ("mine", Some(stored("n1")), mine),
+            ("other", Some(stored("n2")), other),
+            // A status without what was stored is compared with nothing.
+            ("mine", None, mine && subresource != "status"),
+            ("other", None, other),
+            ("ghost", None, false),
+            // What the request was read from counts, not what is known of the name.
+            ("mine", Some(stored("n2")), false),
+        ];
+        for (name, old, allowed) in cases {
+            let call = Call { subresource, operation, name, old: old.clone(), ..Call::default() };
+            let why = format!("{subresource} {operation:?} {name} {old:?}");
+            assert_eq!(send(call, stored("n1")).is_ok(), allowed, "{why}");
         }
     }
 }
 
 #[test]
 fn pod_status_changes_status_only() {
-    let old = json!({ "metadata": { "labels": { "a": "b" } }, "status": {} });
+    let old = json!({ "metadata": { "labels": { "a": "b" } }, "spec": { "nodeName": "n1" }, "status": {} });
     let with = |pointer: &str, value: Value| {
         let mut new = old.clone();
         *new.pointer_mut(pointer).expect("a place") = value;

@@ -6,13 +6,14 @@
 
 use crate::error::retry_later;
 use crate::registry::commit::{Change, Committed, Expect, Proposal, commit};
+use crate::registry::gate::Gate;
 use crate::registry::kinds::Resource;
 use crate::registry::{metadata, metadata_rules, names, service_ips, tracking};
 use crate::request::chain::Authorized;
 use crate::request::write_options::WriteOptions;
 use crate::server::Inner;
 use crate::subresource;
-use kybern_admission::{Operation, Request};
+use kybern_admission::Operation;
 use kybern_api::codec::{self, Encoded};
 use kybern_api::error::{Reason, Status};
 use kybern_api::kind::Context;
@@ -73,6 +74,8 @@ pub struct Engine<'a> {
     pub options: &'a WriteOptions,
     /// The options as sent, for admission.
     pub raw_options: &'a Value,
+    /// The whole request has passed admission as what the client sent (a Binding, an Eviction).
+    pub admitted: bool,
 }
 
 impl Engine<'_> {
@@ -94,7 +97,7 @@ impl Engine<'_> {
         def.strategy.prepare(&self.context(), &mut obj, None);
         self.validate(&obj, None)?;
         self.judge_rights(&obj, None).await?;
-        self.judge(Operation::Create, Some(&obj), None).await?;
+        self.judge(Operation::Create, &obj, None).await?;
         self.own_fields(&mut obj, None)?;
         for _ in 0..names::TRIES {
             if let Some(written) = self.propose_new(&mut obj).await? {
@@ -196,7 +199,7 @@ impl Engine<'_> {
         def.strategy.prepare(&self.context(), &mut obj, Some(&old.tree));
         self.validate(&obj, Some(&old.tree))?;
         self.judge_rights(&obj, Some(&old.tree)).await?;
-        self.judge(Operation::Update, Some(&obj), Some(&old.tree)).await?;
+        self.judge(Operation::Update, &obj, Some(&old.tree)).await?;
         if def.strategy.counts_generation(def) && def.strategy.desired_changed(&obj, &old.tree) {
             let generation = metadata::number(&old.tree, "generation").unwrap_or_default() + 1;
             metadata::of_mut(&mut obj).insert("generation".into(), generation.into());
@@ -296,36 +299,28 @@ impl Engine<'_> {
         Status::conflict(&def.group, &def.plural, &old.object.head.name, why)
     }
 
-    async fn mutate(&self, operation: Operation, obj: &mut Value, old: Option<&Value>) -> Result<(), Status> {
-        let name = metadata::text(obj, "name").to_owned();
-        let request = self.request(operation, &name, old);
-        let run =
-            |obj: &mut Value| self.server.admit(|chain, env| chain.mutate(&request, Some(obj), env), self.auth.now);
-        match run(obj) {
-            Err(e) if may_be_absence(&e) => {
-                self.server.barrier().await?;
-                run(obj)
-            }
-            done => done,
-        }
+    /// The way of this write through admission; None when the whole request has passed already.
+    pub(super) fn gate(&self) -> Option<Gate<'_>> {
+        (!self.admitted).then(|| Gate {
+            server: self.server,
+            auth: self.auth,
+            def: self.resource.def(),
+            subresource: self.subresource,
+            namespace: self.namespace,
+            dry_run: self.options.dry_run,
+            options: self.raw_options,
+        })
     }
 
-    pub(super) async fn judge(
-        &self,
-        operation: Operation,
-        obj: Option<&Value>,
-        old: Option<&Value>,
-    ) -> Result<(), Status> {
-        let name = metadata::text(obj.or(old).unwrap_or(&Value::Null), "name");
-        let request = self.request(operation, name, old);
-        let run = || self.server.admit(|chain, env| chain.validate(&request, obj, env), self.auth.now);
-        match run() {
-            Err(e) if may_be_absence(&e) => {
-                self.server.barrier().await?;
-                run()
-            }
-            done => done,
-        }
+    async fn mutate(&self, operation: Operation, obj: &mut Value, old: Option<&Value>) -> Result<(), Status> {
+        let Some(gate) = self.gate() else { return Ok(()) };
+        let name = metadata::text(obj, "name").to_owned();
+        gate.mutate(operation, &name, Some(obj), old).await
+    }
+
+    async fn judge(&self, operation: Operation, obj: &Value, old: Option<&Value>) -> Result<(), Status> {
+        let Some(gate) = self.gate() else { return Ok(()) };
+        gate.validate(operation, metadata::text(obj, "name"), Some(obj), old).await
     }
 
     /// Nobody hands out rights that are not their own.
@@ -347,20 +342,6 @@ impl Engine<'_> {
         }
         self.server.barrier().await?;
         ask().map_err(|why| Status::forbidden(&def.group, &def.plural, name, &why))
-    }
-
-    fn request<'r>(&'r self, operation: Operation, name: &'r str, old: Option<&'r Value>) -> Request<'r> {
-        Request {
-            user: &self.auth.attributes.user,
-            operation,
-            def: self.resource.def(),
-            subresource: self.subresource,
-            namespace: self.namespace,
-            name,
-            old,
-            dry_run: self.options.dry_run,
-            options: self.raw_options,
-        }
     }
 
     fn validate(&self, obj: &Value, old: Option<&Value>) -> Result<(), Status> {
@@ -444,9 +425,4 @@ impl Step {
     pub(super) fn done(object: Object, outcome: Outcome) -> Self {
         Self::Done(Box::new(Written { object, outcome }))
     }
-}
-
-/// A refusal that may be due to something another server has just written.
-fn may_be_absence(status: &Status) -> bool {
-    matches!(status.reason, Reason::NotFound | Reason::Forbidden)
 }

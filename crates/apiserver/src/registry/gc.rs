@@ -25,8 +25,11 @@ impl Engine<'_> {
     pub async fn delete(&self, name: &str, options: &DeleteOptions) -> Result<Written, Status> {
         let def = self.resource.def();
         let mut stored = self.read_existing(name).await?;
-        self.judge(Operation::Delete, None, Some(&stored.tree)).await?;
         for _ in 0..RETRIES {
+            // On each fresher object anew: it may be another one of the same name.
+            if let Some(gate) = self.gate() {
+                gate.pass(Operation::Delete, name, None, Some(&stored.tree)).await?;
+            }
             self.check_delete_preconditions(&stored, options)?;
             def.strategy.check_delete(&stored.tree)?;
             let step = match self.plan(&stored, options)? {

@@ -3,11 +3,11 @@
 mod bootstrap;
 pub(crate) mod commit;
 pub(crate) mod engine;
+pub(crate) mod gate;
 mod gc;
 pub mod keys;
 pub mod kinds;
 pub(crate) mod kubernetes_service;
-
 pub(crate) mod metadata;
 mod metadata_rules;
 mod names;

@@ -1,7 +1,8 @@
 //! `pods/binding`: puts a pod onto a node, once.
 
 use crate::present::Answer;
-use crate::registry::engine::Stored;
+use crate::registry::engine::{Engine, Stored};
+use crate::registry::gate::Gate;
 use crate::registry::kinds::Resource;
 use crate::registry::metadata;
 use crate::request::chain::Authorized;
@@ -9,6 +10,7 @@ use crate::request::write_options::WriteOptions;
 use crate::server::Inner;
 use crate::verbs::create::engine;
 use crate::verbs::{Payload, delete};
+use kybern_admission::Operation;
 use kybern_api::error::{Cause, Status};
 use kybern_api::tree;
 use serde_json::{Value, json};
@@ -22,7 +24,7 @@ pub(crate) async fn run(
 ) -> Result<Answer, Status> {
     let binding = super::decode(resource, &auth, &payload)?;
     let name = auth.name().to_owned();
-    bind(server, resource, &auth, &name, &binding).await
+    bind(server, resource, &auth, &name, binding).await
 }
 
 /// Binds the pod `name` as the Binding says.
@@ -31,10 +33,14 @@ pub(crate) async fn bind(
     resource: &Resource,
     auth: &Authorized,
     name: &str,
-    binding: &Value,
+    mut binding: Value,
 ) -> Result<Answer, Status> {
     let options = WriteOptions::parse(&auth.query, &auth.agent, "CreateOptions")?;
     let def = resource.def();
+    // Also where the Binding came through the collection of bindings, it is judged as the pod's.
+    let gate = Gate { subresource: "binding", dry_run: options.dry_run, ..Gate::new(server, auth, resource) };
+    gate.pass(Operation::Create, name, Some(&mut binding), None).await?;
+    let binding = &binding;
     let node = checked(name, binding)?;
     let mut change = |stored: Option<&Stored>| -> Result<Value, Status> {
         let stored = stored.ok_or_else(|| Status::not_found(&def.group, &def.plural, name))?;
@@ -43,7 +49,8 @@ pub(crate) async fn bind(
         }
         Ok(bound(stored, binding, node, auth.now))
     };
-    let written = engine(server, auth, resource, &options).update(name, &mut change).await?;
+    let engine = Engine { admitted: true, ..engine(server, auth, resource, &options) };
+    let written = engine.update(name, &mut change).await?;
     let head = &written.object.head;
     Ok(Answer::Tree(delete::success(&def.group, &def.plural, &head.name, &head.uid), 201))
 }

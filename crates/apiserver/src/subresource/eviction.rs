@@ -2,6 +2,7 @@
 
 use crate::present::Answer;
 use crate::registry::engine::{Engine, Stored};
+use crate::registry::gate::Gate;
 use crate::registry::kinds::Resource;
 use crate::registry::metadata;
 use crate::request::chain::Authorized;
@@ -9,6 +10,7 @@ use crate::request::write_options::{DeleteOptions, WriteOptions};
 use crate::server::Inner;
 use crate::subresource::binding::set_condition;
 use crate::verbs::{Payload, create, delete};
+use kybern_admission::Operation;
 use kybern_api::error::{Cause, Reason, Status};
 use kybern_api::meta::selector::Selector;
 use kybern_api::object::Object;
@@ -26,16 +28,20 @@ pub(crate) async fn run(
     auth: Authorized,
     payload: Payload,
 ) -> Result<Answer, Status> {
-    let eviction = super::decode(resource, &auth, &payload)?;
+    let mut eviction = super::decode(resource, &auth, &payload)?;
     let name = metadata::text(&eviction, "name");
     if !name.is_empty() && name != auth.name() {
         return Err(Status::bad_request("name in URL does not match name in Eviction object"));
     }
     let body = eviction.get("deleteOptions").cloned();
-    let options = DeleteOptions::parse(&auth.query, body)?;
+    let mut options = DeleteOptions::parse(&auth.query, body)?;
     let write = WriteOptions { dry_run: options.dry_run, manager: "kybern-eviction".into(), ..WriteOptions::default() };
-    let engine = Engine { raw_options: &options.raw, ..create::engine(server, &auth, resource, &write) };
+    let engine = Engine { admitted: true, ..create::engine(server, &auth, resource, &write) };
     let pod = engine.read_existing(auth.name()).await?;
+    let gate = Gate { dry_run: write.dry_run, ..Gate::new(server, &auth, resource) };
+    gate.pass(Operation::Create, auth.name(), Some(&mut eviction), Some(&pod.tree)).await?;
+    // What was judged goes, not another pod that has taken its name meanwhile.
+    options.uid.get_or_insert_with(|| pod.object.head.uid.to_string());
     if !unbudgeted(&pod.tree) {
         take_from_budget(server, &auth, &write, &pod.object).await?;
         mark(&engine, auth.name(), auth.now).await?;
@@ -74,7 +80,7 @@ async fn take_from_budget(server: &Inner, auth: &Authorized, write: &WriteOption
     };
     let (group, version, plural) = BUDGETS;
     let resource = server.kinds.find(group, version, plural).ok_or_else(crate::verbs::no_such_path)?;
-    let engine = Engine { subresource: "status", ..create::engine(server, auth, &resource, write) };
+    let engine = Engine { subresource: "status", admitted: true, ..create::engine(server, auth, &resource, write) };
     let mut change = |stored: Option<&Stored>| {
         let stored = stored.ok_or_else(|| Status::not_found(group, plural, &budget.head.name))?;
         spend(&stored.tree, &pod.head.name, auth.now)

@@ -16,11 +16,7 @@ use kybern_wire::node::open::What;
 const KIND: &str = "PodLogOptions";
 
 /// Streams a container's log as text.
-pub(crate) async fn run(
-    server: &ApiServer,
-    resource: &Resource,
-    auth: &Authorized,
-) -> Result<Response<Body>, Status> {
+pub(crate) async fn run(server: &ApiServer, resource: &Resource, auth: &Authorized) -> Result<Response<Body>, Status> {
     let pod = Pod::of(server, resource, auth).await?;
     let logs = options(&auth.query, &pod)?;
     // What never ran has written nothing.
@@ -113,7 +109,8 @@ mod tests {
 
     #[test]
     fn parameters_are_read() {
-        let logs = check("follow=true&previous=0&timestamps=true&tailLines=0&sinceSeconds=5&limitBytes=9").expect("valid");
+        let logs =
+            check("follow=true&previous=0&timestamps=true&tailLines=0&sinceSeconds=5&limitBytes=9").expect("valid");
         assert_eq!((logs.follow, logs.previous, logs.timestamps), (true, false, true));
         assert_eq!((logs.tail_lines, logs.since_seconds, logs.limit_bytes), (Some(0), Some(5), Some(9)));
         assert_eq!((logs.container.as_str(), logs.stream.as_str()), ("c", "All"));

@@ -15,15 +15,17 @@ pub mod token;
 pub use status::isolate;
 
 use crate::present::{Answer, Body};
+use crate::registry::gate::Gate;
 use crate::registry::kinds::Resource;
 use crate::request::chain::Authorized;
 use crate::request::info::Verb;
 use crate::server::{ApiServer, Inner};
 use crate::verbs::{Payload, get, not_allowed, patch, update};
+use kybern_admission::Operation;
 use kybern_api::attributes::Attributes;
 use kybern_api::codec::{self, Decoded, Expected};
 use kybern_api::error::Status;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Is the subresource a connection into a pod, service or node rather than an object?
 pub(crate) fn is_connection(subresource: &str) -> bool {
@@ -44,11 +46,32 @@ pub(crate) async fn connect(
     if auth.verb == Verb::Get {
         server.0.permit(&Attributes { verb: Verb::Create.as_str().into(), ..auth.attributes.clone() }).await?;
     }
+    let options = connect_options(resource, &auth);
+    let gate = Gate { options: &options, ..Gate::new(&server.0, &auth, resource) };
+    gate.pass(Operation::Connect, auth.name(), None, None).await?;
     match subresource {
         "exec" | "attach" => exec::run(server, resource, &auth, request).await,
         "portforward" => portforward::run(server, resource, &auth, request).await,
         _ => Err(not_allowed(&resource.def().group, &resource.def().plural, auth.verb)),
     }
+}
+
+/// The options of a connection as the object that its row names: a parameter sent once is a text, one
+/// sent several times a list.
+fn connect_options(resource: &Resource, auth: &Authorized) -> Value {
+    let mut options = json!({});
+    for (key, value) in auth.query.pairs() {
+        match &mut options[key] {
+            Value::Array(list) => list.push(value.into()),
+            first @ Value::Null => *first = value.into(),
+            first => *first = json!([first.take(), value]),
+        }
+    }
+    if let Some(sub) = resource.def().subresource(&auth.attributes.subresource) {
+        options["kind"] = sub.kind.as_str().into();
+        options["apiVersion"] = sub.version.as_str().into();
+    }
+    options
 }
 
 /// Carries out a request on a subresource, or on a kind that can only be created (reviews, bindings).
@@ -88,7 +111,8 @@ pub(crate) async fn object_part(
 pub(crate) fn decode(resource: &Resource, auth: &Authorized, payload: &Payload) -> Result<Value, Status> {
     let def = resource.def();
     let sub = def.subresource(&auth.attributes.subresource).ok_or_else(crate::verbs::no_such_path)?;
-    let api_version = if sub.group.is_empty() { sub.version.to_string() } else { format!("{}/{}", sub.group, sub.version) };
+    let api_version =
+        if sub.group.is_empty() { sub.version.to_string() } else { format!("{}/{}", sub.group, sub.version) };
     let definition = definition_of(&sub.group, &sub.version, &sub.kind);
     let expected = Expected { definition: &definition, api_version: Some(&api_version), kind: &sub.kind };
     let Decoded { tree, warnings, .. } =

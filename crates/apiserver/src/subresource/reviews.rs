@@ -1,12 +1,14 @@
 //! Kinds that can only be created: questions that are answered and forgotten, and bindings.
 
 use crate::present::Answer;
+use crate::registry::gate::Gate;
 use crate::registry::kinds::Resource;
 use crate::registry::metadata;
 use crate::request::chain::Authorized;
 use crate::server::Inner;
 use crate::subresource::binding;
 use crate::verbs::{Payload, create, no_such_path};
+use kybern_admission::Operation;
 use kybern_api::attributes::{Attributes, UserInfo};
 use kybern_api::codec;
 use kybern_api::error::Status;
@@ -39,8 +41,9 @@ pub(crate) async fn run(
     let mut obj = create::decode(resource, &auth, &payload, &options)?;
     let def = resource.def();
     let answerer = ANSWERERS.iter().find(|(group, plural, _)| *group == def.group && *plural == def.plural);
-    let Some((_, _, answer)) = answerer else { return bind(server, &auth, &obj).await };
+    let Some((_, _, answer)) = answerer else { return bind(server, &auth, obj).await };
     server.barrier().await?;
+    Gate::new(server, &auth, resource).pass(Operation::Create, auth.name(), Some(&mut obj), None).await?;
     obj["status"] = answer(server, &auth, &obj)?;
     tree::set_if_absent(&mut obj, "metadata", json!({}));
     obj["metadata"]["creationTimestamp"] = metadata::time(auth.now).into();
@@ -48,9 +51,9 @@ pub(crate) async fn run(
 }
 
 /// A Binding posted to its collection names its pod in the body.
-async fn bind(server: &Inner, auth: &Authorized, obj: &Value) -> Result<Answer, Status> {
+async fn bind(server: &Inner, auth: &Authorized, obj: Value) -> Result<Answer, Status> {
     let pods = server.kinds.find("", "v1", "pods").ok_or_else(no_such_path)?;
-    let name = metadata::text(obj, "name").to_owned();
+    let name = metadata::text(&obj, "name").to_owned();
     binding::bind(server, &pods, auth, &name, obj).await
 }
 
@@ -69,7 +72,7 @@ fn token(server: &Inner, auth: &Authorized, obj: &Value) -> Result<Value, Status
             json!({"authenticated": true, "user": user, "audiences": tree::list(obj, "spec.audiences")})
         }
         Outcome::NoOpinion => json!({"authenticated": false}),
-        Outcome::Rejected(_) => json!({"authenticated": false, "error": "the token is not valid"}),
+        Outcome::Rejected(_) | Outcome::Absent(_) => json!({"authenticated": false, "error": "the token is not valid"}),
     })
 }
 

@@ -116,7 +116,9 @@ mod tests {
             (
                 pod(&["a", "b"], &["i"]),
                 None,
-                Err("a container name must be specified for pod web, choose one of: [a b] or one of the init containers: [i]"),
+                Err(
+                    "a container name must be specified for pod web, choose one of: [a b] or one of the init containers: [i]",
+                ),
             ),
         ];
         for (pod, asked, expected) in cases {

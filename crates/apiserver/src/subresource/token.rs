@@ -1,11 +1,13 @@
 //! `serviceaccounts/token`: tokens bound to an account and, if asked for, to a pod, secret or node.
 
 use crate::present::Answer;
+use crate::registry::gate::Gate;
 use crate::registry::kinds::Resource;
 use crate::registry::metadata;
 use crate::request::chain::Authorized;
 use crate::server::Inner;
 use crate::verbs::{Payload, get};
+use kybern_admission::Operation;
 use kybern_api::error::{Cause, Reason, Status};
 use kybern_api::tree;
 use kybern_authn::issuer::{BoundRef, KubernetesClaim, TokenSpec};
@@ -29,7 +31,10 @@ pub(crate) async fn run(
     let mut request = super::decode(resource, &auth, &payload)?;
     let issuer =
         server.issuer.as_ref().ok_or_else(|| Status::new(Reason::ServiceUnavailable, "tokens are not issued here"))?;
+    // The pod that the token is bound to may just have been made through another server.
     server.barrier().await?;
+    let gate = Gate::new(server, &auth, resource);
+    gate.pass(Operation::Create, auth.name(), Some(&mut request), None).await?;
     let account = get::current(server, resource, auth.namespace(), auth.name())?;
     let seconds = tree::int(&request, "spec.expirationSeconds").unwrap_or(DEFAULT_LIFETIME);
     check(&request, auth.name(), seconds)?;

@@ -51,5 +51,6 @@ pub(crate) fn engine<'a>(
         namespace: auth.namespace(),
         options,
         raw_options: &Value::Null,
+        admitted: false,
     }
 }

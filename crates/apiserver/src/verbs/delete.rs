@@ -52,6 +52,7 @@ pub(crate) fn engine<'a>(
         namespace: auth.namespace(),
         options: write,
         raw_options: &options.raw,
+        admitted: false,
     }
 }
 

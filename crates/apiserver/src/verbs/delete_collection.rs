@@ -29,6 +29,7 @@ pub async fn run(server: &Inner, resource: &Resource, auth: Authorized, payload:
                 namespace: &object.head.namespace,
                 options: &write,
                 raw_options: &options.raw,
+                admitted: false,
             };
             let options = &options;
             async move {

@@ -1,5 +1,7 @@
 //! The API server on the memory store: through the in-process door and over real sockets.
 
+mod admission;
+mod barriers;
 mod cases;
 mod protobuf;
 mod reads;

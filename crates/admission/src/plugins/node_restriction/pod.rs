@@ -20,10 +20,15 @@ impl Judged<'_> {
         }
     }
 
+    /// What the request was read from says it, where there is that; else what the server knows.
     fn on_this_node(&self) -> Result<(), Status> {
-        match self.bound_pod(self.req.name) {
-            Some(_) => Ok(()),
-            None => self.refuse("can only act on pods with spec.nodeName set to itself"),
+        let here = match self.req.old {
+            Some(pod) => text(pod, "/spec/nodeName") == self.node,
+            None => self.bound_pod(self.req.name).is_some(),
+        };
+        match here {
+            true => Ok(()),
+            false => self.refuse("can only act on pods with spec.nodeName set to itself"),
         }
     }
 
