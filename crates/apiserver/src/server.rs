@@ -9,14 +9,15 @@ use crate::registry::kinds::Kinds;
 use crate::registry::seal::Sealer;
 use crate::registry::service_ips::Ranges;
 use crate::request::limit::Limits;
+use crate::request::rounds::Rounds;
 use bytes::Bytes;
-use kybern_authn::issuer::Issuer;
 use kybern_admission::{Chain, Env};
 use kybern_api::attributes::{Attributes, UserInfo};
 use kybern_api::error::Status;
 use kybern_api::kind::KindDef;
 use kybern_api::seam::{Clock, Ids};
 use kybern_authn::Authenticator;
+use kybern_authn::issuer::Issuer;
 use kybern_raftstore::store::Store;
 use kybern_rbac::{Authorizer, Decision};
 use kybern_wire::node::Server;
@@ -86,6 +87,7 @@ pub(crate) struct Inner {
     pub(crate) ranges: Ranges,
     pub(crate) metrics: crate::metrics::Metrics,
     pub(crate) limits: Limits,
+    pub(crate) rounds: Rounds,
     /// The nodes that connections go to.
     pub(crate) nodes: Arc<Nodes>,
     /// The live servers, for the agents.
@@ -119,6 +121,7 @@ impl ApiServer {
         let server = Self(Arc::new(Inner {
             ranges: parts.config.ranges,
             limits: Limits::new(&parts.config),
+            rounds: Rounds::default(),
             config: parts.config,
             store: parts.store,
             clock: parts.clock,

@@ -28,6 +28,9 @@ pub enum Outcome {
     NoOpinion,
     /// The credential is for this authenticator and is bad. The text is for the log, not the client.
     Rejected(String),
+    /// What the credential refers to (a token's pod, account or Secret) is not there. It may have been
+    /// written elsewhere a moment ago: who has fresher objects may ask again.
+    Absent(String),
 }
 
 impl Outcome {
@@ -68,6 +71,7 @@ impl std::fmt::Debug for Union {
 impl Authenticator for Union {
     fn authenticate(&self, credentials: &Credentials<'_>, objects: &dyn Lister) -> Outcome {
         let mut refusal = None;
+        let mut absence = None;
         for member in &self.members {
             match member.authenticate(credentials, objects) {
                 Outcome::Known(mut user) => {
@@ -77,13 +81,15 @@ impl Authenticator for Union {
                     return Outcome::Known(user);
                 }
                 Outcome::Rejected(why) => refusal = refusal.or(Some(why)),
+                Outcome::Absent(why) => absence = absence.or(Some(why)),
                 Outcome::NoOpinion => {}
             }
         }
-        match refusal {
-            Some(why) => Outcome::Rejected(why),
-            None if credentials.bearer.is_some() => Outcome::rejected("a bearer token that nobody here issued"),
-            None => self.last.authenticate(credentials, objects),
+        match (absence, refusal) {
+            (Some(why), _) => Outcome::Absent(why),
+            (None, Some(why)) => Outcome::Rejected(why),
+            (None, None) if credentials.bearer.is_some() => Outcome::rejected("a bearer token that nobody here issued"),
+            (None, None) => self.last.authenticate(credentials, objects),
         }
     }
 }

@@ -25,7 +25,8 @@ impl Authenticator for BootstrapTokens {
     fn authenticate(&self, credentials: &Credentials<'_>, objects: &dyn Lister) -> Outcome {
         let Some((id, secret)) = credentials.bearer.and_then(split) else { return Outcome::NoOpinion };
         let object = objects.get("", "secrets", NAMESPACE, &format!("{SECRET_PREFIX}{id}"));
-        match object.ok_or("no such token").and_then(|o| check(&o, id, secret, credentials.now)) {
+        let Some(object) = object else { return Outcome::Absent(format!("bootstrap token {id}: no such token")) };
+        match check(&object, id, secret, credentials.now) {
             Ok(user) => Outcome::Known(user),
             Err(why) => Outcome::Rejected(format!("bootstrap token {id}: {why}")),
         }

@@ -30,5 +30,5 @@ pub use assembly::{Assembly, TokenConfig};
 pub use authenticator::{AUTHENTICATED, Authenticator, Credentials, Outcome, Union};
 pub use bootstrap_token::BootstrapTokens;
 pub use error::{Error, Result};
-pub use service_account::{ServiceAccountTokens, TokenIdentity};
+pub use service_account::{Refusal, ServiceAccountTokens, TokenIdentity};
 pub use x509::X509;

@@ -55,6 +55,17 @@ pub struct TokenIdentity {
     pub audiences: Vec<String>,
 }
 
+/// Why a token names nobody.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// It is no token of this issuer.
+    Foreign,
+    /// It is bad, and stays so.
+    Bad(String),
+    /// It is genuine, but what it is bound to is not there (yet, or any more).
+    Absent(String),
+}
+
 impl std::fmt::Debug for ServiceAccountTokens {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let keys = self.keys.load();
@@ -85,23 +96,23 @@ impl ServiceAccountTokens {
     /// Judges a token for `audiences` (empty: the API server's), as TokenReview asks.
     ///
     /// # Errors
-    /// Why it is refused; None when it is no token of this issuer.
+    /// Why it is refused.
     pub fn review(
         &self,
         token: &str,
         audiences: &[String],
         now: i64,
         objects: &dyn Lister,
-    ) -> std::result::Result<TokenIdentity, Option<String>> {
+    ) -> std::result::Result<TokenIdentity, Refusal> {
         let keys = self.keys.load();
         let claims = self.claims(&keys, token, now)?;
         let wanted = if audiences.is_empty() { &keys.audiences } else { audiences };
-        judge(&claims, wanted, now, objects).map_err(Some)
+        judge(&claims, wanted, now, objects)
     }
 
-    fn claims(&self, keys: &Keys, token: &str, now: i64) -> std::result::Result<Arc<Claims>, Option<String>> {
+    fn claims(&self, keys: &Keys, token: &str, now: i64) -> std::result::Result<Arc<Claims>, Refusal> {
         if token.len() > MAX_LENGTH || token.matches('.').count() != 2 {
-            return Err(None);
+            return Err(Refusal::Foreign);
         }
         let mut id = [0; 32];
         id.copy_from_slice(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, token.as_bytes()).as_ref());
@@ -111,9 +122,9 @@ impl ServiceAccountTokens {
             return Ok(found.claims.clone());
         }
         if unverified_issuer(token).is_none_or(|issuer| issuer != keys.issuer) {
-            return Err(None);
+            return Err(Refusal::Foreign);
         }
-        let claims = Arc::new(verify(keys, token).map_err(Some)?);
+        let claims = Arc::new(verify(keys, token).map_err(Refusal::Bad)?);
         self.remember(id, Verified { generation: keys.generation, claims: claims.clone() }, now);
         Ok(claims)
     }
@@ -135,8 +146,9 @@ impl Authenticator for ServiceAccountTokens {
         let Some(token) = credentials.bearer else { return Outcome::NoOpinion };
         match self.review(token, &[], credentials.now, objects) {
             Ok(identity) => Outcome::Known(identity.user),
-            Err(None) => Outcome::NoOpinion,
-            Err(Some(why)) => Outcome::Rejected(format!("service-account token: {why}")),
+            Err(Refusal::Foreign) => Outcome::NoOpinion,
+            Err(Refusal::Bad(why)) => Outcome::Rejected(format!("service-account token: {why}")),
+            Err(Refusal::Absent(why)) => Outcome::Absent(format!("service-account token: {why}")),
         }
     }
 }
@@ -185,21 +197,21 @@ fn judge(
     wanted: &[String],
     now: i64,
     objects: &dyn Lister,
-) -> std::result::Result<TokenIdentity, String> {
+) -> std::result::Result<TokenIdentity, Refusal> {
     if now >= claims.exp {
-        return Err("expired".into());
+        return Err(Refusal::Bad("expired".into()));
     }
     if now < claims.nbf.saturating_sub(SKEW) {
-        return Err("not valid yet".into());
+        return Err(Refusal::Bad("not valid yet".into()));
     }
     let audiences: Vec<String> = claims.aud.as_slice().iter().filter(|a| wanted.contains(a)).cloned().collect();
     if audiences.is_empty() {
-        return Err(format!("for another audience: {:?}", claims.aud.as_slice()));
+        return Err(Refusal::Bad(format!("for another audience: {:?}", claims.aud.as_slice())));
     }
     let bound = &claims.kubernetes;
     let namespace = bound.namespace.as_str();
     if claims.sub != format!("system:serviceaccount:{namespace}:{}", bound.serviceaccount.name) {
-        return Err("the subject is not the bound service account".into());
+        return Err(Refusal::Bad("the subject is not the bound service account".into()));
     }
     alive(objects, "serviceaccounts", namespace, &bound.serviceaccount, now)?;
     for (resource, scope, reference) in
@@ -212,18 +224,20 @@ fn judge(
     Ok(TokenIdentity { user: user(claims), audiences })
 }
 
-/// Is the bound object there, the same one, and not long deleted?
+/// Is the bound object there, the same one, and not long deleted? (One of another uid may be the one
+/// before it.)
 fn alive(
     objects: &dyn Lister,
     resource: &str,
     namespace: &str,
     reference: &BoundRef,
     now: i64,
-) -> std::result::Result<(), String> {
+) -> std::result::Result<(), Refusal> {
     let gone = || format!("bound to {resource} {namespace}/{}, which is gone", reference.name);
-    let object = objects.get("", resource, namespace, &reference.name).ok_or_else(gone)?;
+    let object = objects.get("", resource, namespace, &reference.name).filter(|o| o.head.uid == reference.uid);
+    let object = object.ok_or_else(|| Refusal::Absent(gone()))?;
     let dead = object.head.deleting.is_some_and(|at| at.saturating_add(DELETION_GRACE) < now);
-    if object.head.uid != reference.uid || dead { Err(gone()) } else { Ok(()) }
+    if dead { Err(Refusal::Bad(gone())) } else { Ok(()) }
 }
 
 fn user(claims: &Claims) -> UserInfo {

@@ -101,9 +101,10 @@ impl Inner {
     pub(crate) async fn authenticate(&self, credentials: Credentials<'_>) -> Result<UserInfo, Status> {
         let ask = || self.authenticator.authenticate(&credentials, self.kinds.as_ref());
         let outcome = match ask() {
-            // What the credential refers to (a token's pod or account) may just have been written elsewhere.
-            Outcome::Rejected(_) if credentials.bearer.is_some() => {
-                self.barrier().await?;
+            // It may just have been written elsewhere. Strangers get here as well, so what they make the
+            // servers say to each other is bounded.
+            Outcome::Absent(_) => {
+                self.rounds.join(self).await?;
                 ask()
             }
             o => o,
@@ -111,7 +112,7 @@ impl Inner {
         match outcome {
             Outcome::Known(user) => Ok(user),
             Outcome::NoOpinion => Err(Status::unauthorized()),
-            Outcome::Rejected(why) => {
+            Outcome::Rejected(why) | Outcome::Absent(why) => {
                 tracing::info!(why, path = credentials.path, "credentials refused");
                 Err(Status::unauthorized())
             }

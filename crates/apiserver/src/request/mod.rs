@@ -5,6 +5,7 @@ mod impersonation;
 pub mod info;
 pub(crate) mod limit;
 pub mod query;
+pub(crate) mod rounds;
 pub(crate) mod write_options;
 
 pub use chain::{Authorized, Caller};

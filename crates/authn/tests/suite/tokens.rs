@@ -57,6 +57,13 @@ fn refusal(outcome: Outcome) -> String {
     }
 }
 
+fn absence(outcome: Outcome) -> String {
+    match outcome {
+        Outcome::Absent(why) => why,
+        other => panic!("expected an absence, got {other:?}"),
+    }
+}
+
 #[test]
 fn a_bound_token_names_its_account_pod_and_node() {
     let cluster = cluster();
@@ -92,12 +99,12 @@ fn a_token_dies_with_what_it_is_bound_to() {
         let token = mint(&cluster.assembly.issuer, &[], HOUR);
         known(cluster.bearer(&token, 1));
         cluster.world.put(resource, namespace, name, "another-uid", None, "{}");
-        assert!(refusal(cluster.bearer(&token, 1)).contains("gone"), "{resource} replaced");
+        assert!(absence(cluster.bearer(&token, 1)).contains("gone"), "{resource} replaced");
         cluster.world.put(resource, namespace, name, &format!("{name}-uid"), Some(START + 10), "{}");
         known(cluster.bearer(&token, 70));
         assert!(refusal(cluster.bearer(&token, 71)).contains("gone"), "{resource} long deleted");
         cluster.world.remove(resource, namespace, name);
-        assert!(refusal(cluster.bearer(&token, 1)).contains("gone"), "{resource} removed");
+        assert!(absence(cluster.bearer(&token, 1)).contains("gone"), "{resource} removed");
     }
 }
 
@@ -291,7 +298,7 @@ fn bootstrap_tokens_follow_their_secret() {
         }
     }
     let cluster = Cluster::new();
-    refusal(cluster.bearer(TOKEN, 10));
+    absence(cluster.bearer(TOKEN, 10));
     bootstrap_secret(&cluster.world, KIND, &good);
     for wrong in
         ["abcdef.0123456789abcde", "ABCDEF.0123456789abcdef", "abcdef0123456789abcdef", "../../.0123456789abcdef"]

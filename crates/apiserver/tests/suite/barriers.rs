@@ -1,0 +1,108 @@
+//! What makes servers ask each other how far they are, and what they say while they do not know.
+
+use crate::cases::none;
+use bytes::Bytes;
+use kybern_api::seam::SystemIds;
+use kybern_authn::issuer::{BoundRef, KubernetesClaim, TokenSpec};
+use kybern_authn::pki::ClusterKeys;
+use kybern_authn::{Assembly, TokenConfig};
+use kybern_raftstore::memory::MemoryStore;
+use kybern_raftstore::model::{Revision, Txn, TxnOutcome};
+use kybern_raftstore::store::{Error, Leadership, Store, View, Watch};
+use kybern_testkit::{Builder, START, World};
+use serde_json::json;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// A store that counts read barriers.
+struct Counting {
+    store: Arc<dyn Store>,
+    barriers: AtomicUsize,
+}
+
+#[async_trait::async_trait]
+impl Store for Counting {
+    fn view(&self) -> Arc<dyn View> {
+        self.store.view()
+    }
+    fn view_at(&self, revision: Revision) -> Result<Arc<dyn View>, Error> {
+        self.store.view_at(revision)
+    }
+    async fn read_barrier(&self) -> Result<Revision, Error> {
+        self.barriers.fetch_add(1, Ordering::Relaxed);
+        self.store.read_barrier().await
+    }
+    async fn wait_for(&self, revision: Revision, timeout: Duration) -> Result<(), Error> {
+        self.store.wait_for(revision, timeout).await
+    }
+    async fn txn(&self, txn: Txn) -> Result<TxnOutcome, Error> {
+        self.store.txn(txn).await
+    }
+    fn watch(&self, prefix: Bytes, from: Revision) -> Result<Box<dyn Watch>, Error> {
+        self.store.watch(prefix, from)
+    }
+    fn oldest(&self) -> Revision {
+        self.store.oldest()
+    }
+    fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.store.leadership()
+    }
+}
+
+fn assembly() -> Assembly {
+    let keys = ClusterKeys::create(START.parse().expect("a time")).expect("keys");
+    Assembly::new(&keys, &TokenConfig::for_domain("cluster.local")).expect("an assembly")
+}
+
+async fn code(world: &World, token: &str) -> u16 {
+    world.call_as(token, "GET", "/api/v1/namespaces/default/configmaps", &none()).await.code
+}
+
+#[tokio::test(start_paused = true)]
+async fn strangers_cause_few_rounds_between_servers() {
+    let store = Arc::new(Counting { store: MemoryStore::new(), barriers: AtomicUsize::new(0) });
+    let (ours, foreign) = (assembly(), assembly());
+    let claim = KubernetesClaim {
+        namespace: "default".into(),
+        serviceaccount: BoundRef { name: "default".into(), uid: "u".into() },
+        pod: None,
+        secret: None,
+        node: None,
+    };
+    let spec = TokenSpec { claim, audiences: &[], lifetime: jiff::SignedDuration::from_hours(1) };
+    let forged = foreign.issuer.mint(&spec, &SystemIds, START.parse().expect("a time")).expect("minted").token;
+    let world = Builder::default().store(store.clone()).authenticator(ours.authenticator).start().await;
+    let before = store.barriers.load(Ordering::Relaxed);
+    for token in ["nonsense", &forged, "a.b.c", "abcdef.0123"] {
+        assert_eq!(code(&world, token).await, 401, "{token}");
+    }
+    assert_eq!(store.barriers.load(Ordering::Relaxed), before, "what is bad stays bad");
+
+    // A bootstrap token that nobody knows may have been made a moment ago: looked for again, in company.
+    let crowd = (0..200).map(|i| {
+        let world = world.clone();
+        tokio::spawn(async move { code(&world, &format!("abcdef.{i:016}")).await })
+    });
+    for asked in crowd.collect::<Vec<_>>() {
+        assert_eq!(asked.await.expect("the request ran"), 401);
+    }
+    let rounds = store.barriers.load(Ordering::Relaxed) - before;
+    assert!((1..=2).contains(&rounds), "{rounds} rounds for 200 strangers at once");
+}
+
+#[tokio::test]
+async fn a_token_is_good_at_once_on_every_server() {
+    let (store, identity) = (MemoryStore::new(), assembly());
+    let one = Builder::default().store(store.clone()).issuer(identity.issuer.clone()).start().await;
+    let other = Builder::default().store(store).authenticator(identity.authenticator).empty().start().await;
+    for i in 0..20 {
+        let name = format!("account-{i}");
+        let accounts = "/api/v1/namespaces/default/serviceaccounts";
+        assert_eq!(one.call("POST", accounts, &json!({"metadata": {"name": name}})).await.code, 201);
+        let minted = one.call("POST", &format!("{accounts}/{name}/token"), &json!({"spec": {}})).await.json();
+        let token = minted["status"]["token"].as_str().expect("a token").to_owned();
+        assert_eq!(code(&other, &token).await, 200);
+    }
+}
