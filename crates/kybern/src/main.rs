@@ -1,5 +1,6 @@
 //! `kybern`: a Kubernetes-compatible cluster in one binary.
 
+mod allocator;
 mod cli;
 mod commands;
 mod config;
@@ -10,9 +11,6 @@ mod telemetry;
 
 use clap::Parser;
 use std::process::ExitCode;
-
-#[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     // Invoked by a container runtime as a network plugin, there are no arguments but an environment.

@@ -72,7 +72,9 @@ pub(super) async fn ask(config: &Server, url: &str) -> Result<Admission> {
                 match code.as_u16() {
                     200 => return serde_json::from_slice(&body).context("the server's answer can't be read"),
                     // The first server may be about to write the token and the roles down.
-                    401 | 403 if tokio::time::Instant::now() < unknown_until => "the token is not known (yet)".to_owned(),
+                    401 | 403 if tokio::time::Instant::now() < unknown_until => {
+                        "the token is not known (yet)".to_owned()
+                    }
                     401 => bail!(
                         "{url} does not know this token: it is wrong or has expired; make a new one with `kybern token create --role server`"
                     ),
