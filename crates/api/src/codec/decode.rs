@@ -2,7 +2,7 @@
 
 use super::check::{FieldValidation, Findings, Mismatch, Problem, Seed};
 use super::protobuf;
-use crate::error::{Cause, Status};
+use crate::error::{Cause, Reason, Status};
 use crate::kind::{KindDef, Served};
 use crate::schema::{self, Node};
 use serde::de::DeserializeSeed;
@@ -46,7 +46,8 @@ pub struct Expected<'a> {
 /// version, default.
 ///
 /// # Errors
-/// 400 for what cannot be read, is another kind, or (strict) has unknown or duplicate fields.
+/// 400 for what cannot be read, is another kind, or (strict) has unknown or duplicate fields; 415 for
+/// protobuf of a kind that has no message.
 pub fn decode_body(
     media: BodyType,
     bytes: &[u8],
@@ -73,6 +74,10 @@ pub fn decode_definition(
     validation: FieldValidation,
 ) -> Result<Decoded, Status> {
     let node = node_of(expected.definition)?;
+    if media == BodyType::Protobuf && !protobuf::has_protobuf(expected.definition) {
+        let text = "the body of the request was in an unknown format - accepted media types include: application/json, application/yaml";
+        return Err(Status::new(Reason::UnsupportedMediaType, text));
+    }
     let mut findings = Findings::default();
     let read = match media {
         BodyType::Json => read_json(bytes, &node, &mut findings),

@@ -3,9 +3,13 @@
 use crate::cases::{MAPS, maps, none, verdict};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
+use kybern_api::attributes::UserInfo;
 use kybern_api::codec::{self, BodyType, Expected, FieldValidation};
-use kybern_testkit::{World, objects};
+use kybern_api::seam::Lister;
+use kybern_authn::{Authenticator, Credentials, Outcome};
+use kybern_testkit::{Builder, World, objects};
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 fn request(method: &str, path: &str, header: (&str, &str), body: Vec<u8>) -> http::Request<Bytes> {
     let request = http::Request::builder().method(method).uri(path).header("authorization", "Bearer admin");
@@ -81,4 +85,57 @@ async fn events_come_in_frames() {
     let object = frame.windows(4).position(|w| w == b"k8s\0").map(|at| &frame[at..]).expect("an object");
     assert_eq!(decode("ConfigMap", object)["metadata"]["name"], "a");
     assert!(frame.starts_with(b"\x0a\x05ADDED"));
+}
+
+/// kubectl's own commands for making things; all of them send protobuf.
+const TYPED: &[&str] = &[
+    "create namespace made",
+    "create deployment web --image=x --replicas=2 --port=80",
+    "create configmap settings --from-literal=a=1",
+    "create secret generic hidden --from-literal=a=1",
+    "create serviceaccount robot",
+    "create service clusterip web --tcp=80:http",
+    "create service nodeport outside --tcp=80:8080",
+    "create job once --image=x",
+    "create cronjob often --image=x --schedule=*/5_*_*_*_*",
+    "create role reader --verb=get,list --resource=pods",
+    "create rolebinding readers --role=reader --serviceaccount=default:robot",
+    "create clusterrole seer --verb=get --non-resource-url=/healthz",
+    "create clusterrolebinding seers --clusterrole=seer --group=some",
+    "create quota small --hard=cpu=1500m,pods=9",
+    "create poddisruptionbudget careful --selector=app=web --min-available=50%",
+    "create priorityclass high --value=1000",
+    "create ingress entry --rule=a.b/c*=web:80",
+    "auth can-i get pods",
+    "scale deployment web --replicas=3",
+    "rollout restart deployment web",
+    "delete deployment web --wait=false --cascade=orphan",
+];
+
+/// kubectl sends no token over plain HTTP.
+struct Administrator;
+
+impl Authenticator for Administrator {
+    fn authenticate(&self, _: &Credentials<'_>, _: &dyn Lister) -> Outcome {
+        let groups = vec!["system:masters".into(), "system:authenticated".into()];
+        Outcome::Known(UserInfo { name: "admin".into(), groups, ..UserInfo::default() })
+    }
+}
+
+/// Real kubectl against a served world.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs kubectl on the machine"]
+async fn kubectl_makes_things() {
+    let world = Builder::default().authenticator(Arc::new(Administrator)).start().await;
+    let served = crate::sockets::serve(&world).await;
+    for command in TYPED {
+        let mut kubectl = tokio::process::Command::new("kubectl");
+        kubectl.env("KUBECONFIG", "/dev/null").arg(format!("--server=http://{}", served.address));
+        kubectl.args(command.split(' ').map(|word| word.replace('_', " ")));
+        let output = kubectl.output().await.expect("kubectl");
+        assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    let path = "/apis/batch/v1/namespaces/default/cronjobs/often";
+    assert_eq!(world.call("GET", path, &none()).await.json()["spec"]["schedule"], "*/5 * * * *");
+    served.end().await;
 }

@@ -13,13 +13,23 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-struct Served {
-    address: SocketAddr,
+/// A served world.
+pub struct Served {
+    pub address: SocketAddr,
     shutdown: CancellationToken,
     task: JoinHandle<()>,
 }
 
-async fn serve(world: &World) -> Served {
+impl Served {
+    /// Stops serving.
+    pub async fn end(self) {
+        self.shutdown.cancel();
+        self.task.await.expect("a clean end");
+    }
+}
+
+/// Serves a world on a port of its own.
+pub async fn serve(world: &World) -> Served {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let (server, shutdown) = (world.server.clone(), CancellationToken::new());
@@ -53,8 +63,7 @@ async fn lists_over_both_protocols() {
         let list: Value = serde_json::from_slice(&bytes).expect("JSON");
         assert_eq!(crate::cases::names(&list), ["a", "b"]);
     }
-    served.shutdown.cancel();
-    served.task.await.expect("a clean end");
+    served.end().await;
 }
 
 /// Reads lines of a watch as they come.
@@ -154,8 +163,7 @@ async fn a_serving_server_keeps_the_kubernetes_service() {
     assert_eq!(service["spec"]["clusterIP"], "10.43.0.1");
     let endpoints = world.call("GET", "/api/v1/namespaces/default/endpoints/kubernetes", &Value::Null).await.json();
     assert_eq!(endpoints["subsets"][0]["ports"][0]["port"], 6443);
-    served.shutdown.cancel();
-    served.task.await.expect("a clean end");
+    served.end().await;
 }
 
 #[tokio::test]

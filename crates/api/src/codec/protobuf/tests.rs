@@ -263,4 +263,7 @@ fn kinds_without_messages_have_no_body() {
     {
         assert_eq!(to_protobuf(&tree), Ok(None));
     }
+    let info = Expected { definition: "io.k8s.apimachinery.pkg.version.Info", api_version: None, kind: "Info" };
+    let refused = decode_definition(BodyType::Protobuf, b"k8s\0", info, FieldValidation::Warn).expect_err("no message");
+    assert_eq!(refused.code, 415);
 }
