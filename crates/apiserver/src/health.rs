@@ -6,6 +6,7 @@ use crate::request::query::Query;
 use crate::server::ApiServer;
 use http::{Response, StatusCode};
 use std::fmt::Write;
+use std::time::Duration;
 
 /// What is checked under which path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,11 +14,14 @@ enum Check {
     Ping,
     /// The store answers a read barrier: a quorum is there.
     Store,
-    /// The caches have been filled.
+    /// The caches hold what the cluster had when the server was started.
     Caches,
     /// The server is not about to stop.
     Shutdown,
 }
+
+/// A quorum that answers takes no longer.
+const STORE_WAIT: Duration = Duration::from_secs(1);
 
 const ALL: [(Check, &str); 4] =
     [(Check::Ping, "ping"), (Check::Store, "etcd"), (Check::Caches, "informer-sync"), (Check::Shutdown, "shutdown")];
@@ -71,18 +75,21 @@ fn answer(root: &str, healthy: bool, verbose: bool, mut report: String) -> Respo
     respond::text(StatusCode::OK, report)
 }
 
+/// A check says at once what is known; only a quorum that may be there is waited for.
 async fn run(server: &ApiServer, check: Check) -> Result<(), String> {
     match check {
         Check::Ping => Ok(()),
+        Check::Store if server.0.store.leadership().borrow().leader.is_none() => Err("no member leads".into()),
+        Check::Store if !server.0.recovery.done() => Err("the store has not caught up yet".into()),
         Check::Store => {
             let barrier = server.0.store.read_barrier();
-            match tokio::time::timeout(std::time::Duration::from_secs(1), barrier).await {
+            match tokio::time::timeout(STORE_WAIT, barrier).await {
                 Ok(done) => done.map(drop).map_err(|e| e.to_string()),
                 Err(_) => Err("no answer within a second".into()),
             }
         }
-        Check::Caches if server.0.caches.loaded() => Ok(()),
-        Check::Caches => Err("the caches are not filled yet".into()),
+        Check::Caches if server.0.recovery.done() => Ok(()),
+        Check::Caches => Err("the caches have not caught up yet".into()),
         Check::Shutdown if server.0.drain.is_cancelled() => Err("the server is stopping".into()),
         Check::Shutdown => Ok(()),
     }

@@ -7,7 +7,8 @@
 //!
 //! Invariants: only the corridor makes an [`request::Authorized`], and verbs take it by value; only
 //! [`registry::commit`] writes to the store; an object is serialised once, at commit, and lists and
-//! watches share those bytes; a write whose outcome is unknown is never proposed again.
+//! watches share those bytes; nothing but health is answered before the store has caught up with its
+//! cluster; a write whose outcome is unknown is never proposed again.
 
 pub mod cache;
 pub mod config;
@@ -23,6 +24,7 @@ pub mod openapi;
 pub mod patch;
 mod paths;
 pub mod present;
+mod recovery;
 pub mod registry;
 pub mod request;
 pub mod serve;

@@ -5,6 +5,7 @@ use crate::cache::window::Bounds;
 use crate::config::Config;
 use crate::error::{of_store, retry_later};
 use crate::nodes::Nodes;
+use crate::recovery::{self, Recovery};
 use crate::registry::kinds::Kinds;
 use crate::registry::seal::Sealer;
 use crate::registry::service_ips::Ranges;
@@ -88,6 +89,7 @@ pub(crate) struct Inner {
     pub(crate) metrics: crate::metrics::Metrics,
     pub(crate) limits: Limits,
     pub(crate) rounds: Rounds,
+    pub(crate) recovery: Arc<Recovery>,
     /// The nodes that connections go to.
     pub(crate) nodes: Arc<Nodes>,
     /// The live servers, for the agents.
@@ -122,6 +124,7 @@ impl ApiServer {
             ranges: parts.config.ranges,
             limits: Limits::new(&parts.config),
             rounds: Rounds::default(),
+            recovery: Arc::default(),
             config: parts.config,
             store: parts.store,
             clock: parts.clock,
@@ -144,6 +147,8 @@ impl ApiServer {
         // Before anything is served: a reader that asks for any state must not find none.
         let loaded = server.0.caches.load(server.0.store.as_ref());
         let (caches, store, stop) = (server.0.caches.clone(), server.0.store.clone(), server.0.stop.clone());
+        let recovering = recovery::run(server.0.recovery.clone(), store.clone(), caches.clone());
+        server.0.tasks.spawn(stop.clone().run_until_cancelled_owned(recovering));
         server.0.tasks.spawn(async move {
             tokio::select! {
                 () = caches.feed(store, loaded) => tracing::info!("the store has stopped: the caches stand still"),

@@ -7,18 +7,21 @@ use kybern_api::seam::Lister;
 /// The paths (and everything below them) that need no credential.
 pub const HEALTH_PATHS: [&str; 3] = ["/healthz", "/livez", "/readyz"];
 
+/// Is this one of [`HEALTH_PATHS`], or below one?
+pub fn is_health_path(path: &str) -> bool {
+    let under = |root: &&str| path.strip_prefix(*root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    // a path that a later layer could read as another one is no health path
+    let plain = !path.contains("..") && !path.contains('%');
+    plain && HEALTH_PATHS.iter().any(|root| under(root))
+}
+
 /// Lets nobody in, except to [`HEALTH_PATHS`].
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Anonymous;
 
 impl Authenticator for Anonymous {
     fn authenticate(&self, credentials: &Credentials<'_>, _objects: &dyn Lister) -> Outcome {
-        let under = |root: &str| {
-            credentials.path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        };
-        // a path that a later layer could read as another one is no health path
-        let plain = !credentials.path.contains("..") && !credentials.path.contains('%');
-        if !plain || !HEALTH_PATHS.iter().any(|root| under(root)) {
+        if !is_health_path(credentials.path) {
             return Outcome::NoOpinion;
         }
         Outcome::Known(UserInfo {

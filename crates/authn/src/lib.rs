@@ -25,7 +25,7 @@ mod testing;
 pub mod tls;
 mod x509;
 
-pub use anonymous::{Anonymous, HEALTH_PATHS};
+pub use anonymous::{Anonymous, HEALTH_PATHS, is_health_path};
 pub use assembly::{Assembly, TokenConfig};
 pub use authenticator::{AUTHENTICATED, Authenticator, Credentials, Outcome, Union};
 pub use bootstrap_token::BootstrapTokens;

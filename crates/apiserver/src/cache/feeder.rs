@@ -10,7 +10,6 @@ use kybern_raftstore::model::{Event, KeyValue, WatchItem};
 use kybern_raftstore::store::{Error, Store};
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -31,7 +30,6 @@ type Table = HashMap<Bytes, Arc<Fed>>;
 pub struct Caches {
     table: ArcSwap<Table>,
     applied: watch::Sender<u64>,
-    loaded: AtomicBool,
     clock: Arc<dyn Clock>,
 }
 
@@ -44,7 +42,7 @@ impl std::fmt::Debug for Caches {
 impl Caches {
     /// No caches yet.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { table: ArcSwap::default(), applied: watch::Sender::new(0), loaded: AtomicBool::new(false), clock }
+        Self { table: ArcSwap::default(), applied: watch::Sender::new(0), clock }
     }
 
     /// Adds a kind's cache; it is filled when the feeder (re)starts.
@@ -62,18 +60,18 @@ impl Caches {
         *self.applied.borrow()
     }
 
-    /// Have the caches been filled?
-    pub fn loaded(&self) -> bool {
-        self.loaded.load(Ordering::Acquire)
-    }
-
     /// Waits until every cache holds everything up to `revision`; false when `timeout` passes first.
     pub async fn wait_applied(&self, revision: u64, timeout: Duration) -> bool {
         if self.applied() >= revision {
             return true;
         }
-        let mut rx = self.applied.subscribe();
-        matches!(tokio::time::timeout(timeout, rx.wait_for(|r| *r >= revision)).await, Ok(Ok(_)))
+        tokio::time::timeout(timeout, self.reached(revision)).await.is_ok()
+    }
+
+    /// Waits until every cache holds everything up to `revision`.
+    pub async fn reached(&self, revision: u64) {
+        // The sender lives as long as `self`.
+        self.applied.subscribe().wait_for(|r| *r >= revision).await.ok();
     }
 
     /// Follows the store from `loaded` on until it stops. Starts over by itself when it fell behind.
@@ -101,7 +99,6 @@ impl Caches {
             fed.cache.reset(objects, revision);
         }
         self.applied.send_replace(revision);
-        self.loaded.store(true, Ordering::Release);
         revision
     }
 

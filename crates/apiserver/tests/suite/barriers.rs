@@ -16,10 +16,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// A store that counts read barriers.
+/// A store that counts read barriers, and answers none before it may.
 struct Counting {
     store: Arc<dyn Store>,
     barriers: AtomicUsize,
+    caught_up: watch::Sender<bool>,
+}
+
+impl Counting {
+    fn new(caught_up: bool) -> Arc<Self> {
+        let caught_up = watch::Sender::new(caught_up);
+        Arc::new(Self { store: MemoryStore::new(), barriers: AtomicUsize::new(0), caught_up })
+    }
 }
 
 #[async_trait::async_trait]
@@ -32,6 +40,7 @@ impl Store for Counting {
     }
     async fn read_barrier(&self) -> Result<Revision, Error> {
         self.barriers.fetch_add(1, Ordering::Relaxed);
+        self.caught_up.subscribe().wait_for(|yes| *yes).await.expect("the sender is ours");
         self.store.read_barrier().await
     }
     async fn wait_for(&self, revision: Revision, timeout: Duration) -> Result<(), Error> {
@@ -62,7 +71,7 @@ async fn code(world: &World, token: &str) -> u16 {
 
 #[tokio::test(start_paused = true)]
 async fn strangers_cause_few_rounds_between_servers() {
-    let store = Arc::new(Counting { store: MemoryStore::new(), barriers: AtomicUsize::new(0) });
+    let store = Counting::new(true);
     let (ours, foreign) = (assembly(), assembly());
     let claim = KubernetesClaim {
         namespace: "default".into(),
@@ -105,4 +114,42 @@ async fn a_token_is_good_at_once_on_every_server() {
         let token = minted["status"]["token"].as_str().expect("a token").to_owned();
         assert_eq!(code(&other, &token).await, 200);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_but_health_is_answered_before_the_store_has_caught_up() {
+    let store = Counting::new(false);
+    let world = Builder::default().store(store.clone()).empty().start().await;
+    let began = tokio::time::Instant::now();
+    let ready = world.call("GET", "/readyz?verbose", &none()).await;
+    assert_eq!(ready.code, 500);
+    assert!(ready.text().contains("[-]etcd failed") && ready.text().contains("[-]informer-sync failed"));
+    assert_eq!(world.call("GET", "/livez", &none()).await.code, 200);
+    assert_eq!(began.elapsed(), Duration::ZERO, "what is known is said at once");
+    // Not even what any state would do for: it may be older than what was shown before a restart.
+    for path in ["/api/v1/configmaps?resourceVersion=0", "/api/v1/namespaces", "/version"] {
+        assert_eq!(world.call("GET", path, &none()).await.code, 500, "{path}");
+    }
+    let early = tokio::spawn({
+        let world = world.clone();
+        async move { world.call("GET", "/api/v1/configmaps?resourceVersion=0", &none()).await.code }
+    });
+    tokio::task::yield_now().await;
+    let began = tokio::time::Instant::now();
+    store.caught_up.send_replace(true);
+    assert_eq!(early.await.expect("the request ran"), 200, "who waits goes on");
+    let ready = world.call("GET", "/readyz", &none()).await;
+    assert_eq!((ready.code, ready.text().as_str(), began.elapsed()), (200, "ok", Duration::ZERO));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_quorum_shows_in_readiness_and_not_in_liveness() {
+    let store = Counting::new(true);
+    let world = Builder::default().store(store.clone()).start().await;
+    store.caught_up.send_replace(false);
+    let ready = world.call("GET", "/readyz?verbose", &none()).await;
+    assert!(ready.code == 500 && ready.text().contains("[-]etcd failed"), "{}", ready.text());
+    assert_eq!(world.call("GET", "/livez", &none()).await.code, 200);
+    let read = world.call("GET", "/api/v1/namespaces/default", &none()).await;
+    assert_eq!(read.json()["reason"], "ServerTimeout", "no consistent read without a quorum");
 }
