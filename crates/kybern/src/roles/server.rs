@@ -17,6 +17,7 @@ use kybern_authn::{Assembly, TokenConfig};
 use kybern_client::http::Connector;
 use kybern_raftstore::Member;
 use kybern_raftstore::node::{self, RaftStore};
+use kybern_raftstore::store::Error as StoreError;
 use prometheus_client::registry::Registry;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -73,13 +74,7 @@ async fn serve(config: Server) -> Result<()> {
         tokens: if founded { given_tokens(&config)? } else { Vec::new() },
     };
     let working = tokio::spawn(leading.run(store.clone(), stop.clone()));
-    let entered = async {
-        match &place.peers {
-            None => store.init_cluster().await,
-            Some(peers) => store.join(peers).await,
-        }
-    };
-    match stop.run_until_cancelled(entered).await {
+    match stop.run_until_cancelled(enter(&store, place.peers.as_deref())).await {
         Some(entered) => entered.context("this server could not enter its cluster")?,
         None => return Ok(()),
     }
@@ -90,6 +85,22 @@ async fn serve(config: Server) -> Result<()> {
     working.await.ok();
     store.shutdown().await;
     Ok(())
+}
+
+/// Founds, joins, or catches up with the cluster. Without a quorum it waits for one, however long: the
+/// other servers may only just be starting.
+async fn enter(store: &RaftStore, peers: Option<&[String]>) -> Result<(), StoreError> {
+    loop {
+        let entered = match peers {
+            _ if store.is_initialized().await? => store.recovered().await,
+            None => store.init_cluster().await,
+            Some(peers) => store.join(peers).await,
+        };
+        match entered {
+            Err(StoreError::NoLeader(why)) => tracing::warn!("waiting for a quorum of the servers: {why}"),
+            done => return done,
+        }
+    }
 }
 
 async fn listen(port: u16) -> Result<TcpListener> {
