@@ -20,7 +20,7 @@ mod tls;
 pub use tls::{Connector, Stream, tls_config};
 
 /// Objects per page of a list: bounds what one answer holds.
-const PAGE: usize = 500;
+const PAGE: &str = "500";
 /// A watch frame larger than this is refused; objects are limited to 1.5 MiB by the server.
 const MAX_FRAME: usize = 8 << 20;
 /// What may not stand in one path segment.
@@ -170,34 +170,17 @@ impl HttpTransport {
         }
         request.body(Full::new(call.body.clone())).map_err(|e| Status::bad_request(e.to_string()))
     }
-
-    async fn page(&self, resource: &Resource, selection: &Selection, next: &str) -> Result<wire::Page, Status> {
-        let limit = PAGE.to_string();
-        let path = collection(resource, selection, &[("limit", limit.as_str()), ("continue", next)]);
-        wire::page(&self.read(&path).await?).map_err(|e| garbled(&e))
-    }
 }
 
 #[async_trait::async_trait]
 impl Transport for HttpTransport {
     async fn get(&self, resource: &Resource, namespace: &str, name: &str) -> Result<Object, Status> {
         let path = object_path(resource, namespace, name, "");
-        wire::object(&self.read(&path).await?).map_err(|e| garbled(&e))
+        Ok(wire::object(&self.read(&path).await?)?)
     }
 
     async fn list(&self, resource: &Resource, selection: &Selection) -> Result<List, Status> {
-        let mut list = List { revision: 0, items: Vec::new() };
-        let mut next = String::new();
-        loop {
-            // A continue token that has expired surfaces as Expired; the caller lists again.
-            let page = self.page(resource, selection, &next).await?;
-            list.revision = page.revision;
-            list.items.extend(page.items);
-            if page.next.is_empty() {
-                return Ok(list);
-            }
-            next = page.next;
-        }
+        list_pages(resource, selection, |path| async move { self.read(&path).await }).await
     }
 
     async fn watch(
@@ -246,7 +229,7 @@ fn frames(body: Incoming) -> BoxStream<'static, Result<WatchEvent, Status>> {
             if let Some(at) = s.buffer[s.scanned..].iter().position(|b| *b == b'\n') {
                 let line = s.buffer.split_to(s.scanned + at + 1);
                 s.scanned = 0;
-                let event = wire::frame(&line).map_err(|e| garbled(&e))??;
+                let event = wire::frame(&line)??;
                 return Ok(Some((event, s)));
             }
             s.scanned = s.buffer.len();
@@ -261,6 +244,32 @@ fn frames(body: Incoming) -> BoxStream<'static, Result<WatchEvent, Status>> {
         }
     })
     .boxed()
+}
+
+/// Lists a collection page by page; `read` GETs a path.
+///
+/// # Errors
+/// What `read` fails with. Expired when the snapshot is gone before the last page: list again.
+pub async fn list_pages<F>(
+    resource: &Resource,
+    selection: &Selection,
+    mut read: impl FnMut(String) -> F,
+) -> Result<List, Status>
+where
+    F: Future<Output = Result<Bytes, Status>>,
+{
+    let mut list = List { revision: 0, items: Vec::new() };
+    let mut next = String::new();
+    loop {
+        let path = collection(resource, selection, &[("limit", PAGE), ("continue", &next)]);
+        let page = wire::page(&read(path).await?)?;
+        list.revision = page.revision;
+        list.items.extend(page.items);
+        if page.next.is_empty() {
+            return Ok(list);
+        }
+        next = page.next;
+    }
 }
 
 /// The URL path of one object or of its subresource, escaped.
@@ -308,12 +317,8 @@ fn timed_out() -> Status {
     Status::new(Reason::Timeout, "the server did not answer in time")
 }
 
-fn garbled(error: &(dyn std::error::Error + 'static)) -> Status {
-    Status::internal(chain(error))
-}
-
 /// An error with its sources, on one line.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(e) = source {
@@ -327,6 +332,24 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_list_is_read_to_its_last_page() {
+        let pods = Resource::new("", "v1", "pods");
+        let pages = [
+            r#"{"metadata":{"resourceVersion":"7","continue":"more"},"items":[{"metadata":{"name":"a","resourceVersion":"3"}}]}"#,
+            r#"{"metadata":{"resourceVersion":"7"},"items":[{"metadata":{"name":"b","resourceVersion":"5"}}]}"#,
+        ];
+        let (all, mut asked) = (Selection::default(), Vec::new());
+        let list = list_pages(&pods, &all, |path| {
+            asked.push(path);
+            std::future::ready(Ok(Bytes::from_static(pages[asked.len() - 1].as_bytes())))
+        });
+        let list = list.await.expect("both pages");
+        let names: Vec<&str> = list.items.iter().map(|o| o.head.name.as_str()).collect();
+        assert_eq!((list.revision, names), (7, vec!["a", "b"]));
+        assert_eq!(asked, ["/api/v1/pods?limit=500", "/api/v1/pods?limit=500&continue=more"]);
+    }
 
     #[test]
     fn paths_and_queries_are_escaped() {

@@ -10,6 +10,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::http::chain;
 use crate::transport::WatchEvent;
 
 /// Why an answer could not be understood.
@@ -24,6 +25,12 @@ pub enum Error {
     /// A watch frame of an unknown type.
     #[error("unknown watch event type {0:?}")]
     EventType(String),
+}
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        Self::internal(format!("the server's answer cannot be read: {}", chain(&error)))
+    }
 }
 
 /// The part of `metadata` that becomes a [`Head`].

@@ -76,9 +76,6 @@ pub struct ServerArgs {
     /// Where the administrator's kubeconfig is written
     #[arg(long, short = 'o')]
     pub write_kubeconfig: Option<PathBuf>,
-    /// Parts to leave out: dns,ingress,servicelb,local-storage,metrics
-    #[arg(long, value_delimiter = ',')]
-    pub disable: Vec<String>,
     /// Send traces to this OTLP endpoint, http://HOST:4317
     #[arg(long, env = "KYBERN_OTLP_ENDPOINT")]
     pub otlp_endpoint: Option<String>,

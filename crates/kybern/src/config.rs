@@ -25,7 +25,6 @@ struct File {
     cluster_cidr: Option<String>,
     service_cidr: Option<String>,
     write_kubeconfig: Option<PathBuf>,
-    disable: Vec<String>,
     node_label: Vec<String>,
     node_taint: Vec<String>,
     cgroup_root: Option<String>,
@@ -61,8 +60,6 @@ pub struct Server {
     pub service_cidr: Ipv4Net,
     /// Where the administrator's kubeconfig goes.
     pub kubeconfig: PathBuf,
-    /// Parts left out.
-    pub disable: Vec<String>,
 }
 
 /// What an agent needs to know.
@@ -94,9 +91,6 @@ pub struct Agent {
     pub service_cidr: Ipv4Net,
 }
 
-/// The parts that `--disable` may name.
-pub const PARTS: &[&str] = &["dns", "ingress", "servicelb", "local-storage", "metrics"];
-
 impl Server {
     /// Merges flags, file and defaults.
     ///
@@ -110,11 +104,6 @@ impl Server {
         }
         if join.is_some() && args.token.is_none() && file.token.is_none() {
             bail!("--server needs --token: make one on a running server with `kybern token create --role server`");
-        }
-        let mut disable = args.disable;
-        disable.extend(file.disable);
-        if let Some(unknown) = disable.iter().find(|d| !PARTS.contains(&d.as_str())) {
-            bail!("--disable {unknown}: there is no such part (there are: {})", PARTS.join(", "));
         }
         let data_dir = args.data_dir.or(file.data_dir).unwrap_or_else(|| "/var/lib/kybern".into());
         let mut sans = args.tls_san;
@@ -134,7 +123,6 @@ impl Server {
                 .write_kubeconfig
                 .or(file.write_kubeconfig)
                 .unwrap_or_else(|| "/etc/kybern/kybern.yaml".into()),
-            disable,
             data_dir,
         })
     }
@@ -249,7 +237,7 @@ mod tests {
 
     #[test]
     fn mistakes_name_the_flag_and_the_remedy() {
-        let cases: [(ServerArgs, &str); 4] = [
+        let cases: [(ServerArgs, &str); 3] = [
             (ServerArgs { server: Some("https://x:6443".into()), ..Default::default() }, "--token"),
             (
                 ServerArgs {
@@ -260,7 +248,6 @@ mod tests {
                 },
                 "exclude each other",
             ),
-            (ServerArgs { disable: vec!["traefik".into()], ..Default::default() }, "there are: dns"),
             (ServerArgs { cluster_cidr: Some("10.42.0.0".into()), ..Default::default() }, "--cluster-cidr"),
         ];
         for (args, expected) in cases {

@@ -1,7 +1,7 @@
 //! What the kinds that hold a pod template share.
 
 use super::cells;
-use super::row::computed;
+use super::row::{computed, count};
 use crate::kind::Column;
 use crate::tree;
 
@@ -17,6 +17,11 @@ pub(super) fn containers() -> [Column; 2] {
         })
         .wide(),
     ]
+}
+
+/// How many replicas are wanted, are there and are ready.
+pub(super) fn replicas() -> [Column; 3] {
+    [count("Desired", "spec.replicas"), count("Current", "status.replicas"), count("Ready", "status.readyReplicas")]
 }
 
 /// Ready replicas of those wanted.

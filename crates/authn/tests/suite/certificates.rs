@@ -1,29 +1,14 @@
 //! Client certificates as the API server judges them, and certificate requests that openssl made.
 
-use crate::support::{Cluster, at};
+use crate::support::{Cluster, at, known, refusal};
 use jiff::SignedDuration;
 use kybern_api::attributes::UserInfo;
-use kybern_authn::Outcome;
 use kybern_authn::pki::signer::{NodeApproval, Signer, lifetime};
 use kybern_authn::pki::{CertificateRequest, ClusterKeys, San, Subject, Usages, certificates};
 use std::path::Path;
 use std::process::Command;
 
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
-
-fn known(outcome: Outcome) -> UserInfo {
-    match outcome {
-        Outcome::Known(user) => user,
-        other => panic!("expected a user, got {other:?}"),
-    }
-}
-
-fn refusal(outcome: Outcome) -> String {
-    match outcome {
-        Outcome::Rejected(why) => why,
-        other => panic!("expected a refusal, got {other:?}"),
-    }
-}
 
 #[test]
 fn common_name_is_the_user_and_organizations_are_groups() {

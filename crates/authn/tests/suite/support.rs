@@ -1,5 +1,6 @@
 //! A small world of objects, and the keys of a test cluster.
 
+use kybern_api::attributes::UserInfo;
 use kybern_api::object::{Head, Object};
 use kybern_api::seam::Lister;
 use kybern_authn::pki::ClusterKeys;
@@ -13,6 +14,22 @@ pub const START: i64 = 1_800_000_000;
 /// The instant `seconds` after [`START`].
 pub fn at(seconds: i64) -> jiff::Timestamp {
     jiff::Timestamp::from_second(START + seconds).expect("a time")
+}
+
+/// The user that was recognised.
+pub fn known(outcome: Outcome) -> UserInfo {
+    match outcome {
+        Outcome::Known(user) => user,
+        other => panic!("expected a user, got {other:?}"),
+    }
+}
+
+/// Why the credentials were refused.
+pub fn refusal(outcome: Outcome) -> String {
+    match outcome {
+        Outcome::Rejected(why) => why,
+        other => panic!("expected a refusal, got {other:?}"),
+    }
 }
 
 /// Objects by resource, namespace and name.

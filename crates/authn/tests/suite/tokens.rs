@@ -1,6 +1,6 @@
 //! Service-account tokens, bootstrap tokens and join tokens: good, forged, expired, orphaned.
 
-use crate::support::{Cluster, START, World, at};
+use crate::support::{Cluster, START, World, at, known, refusal};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use jiff::SignedDuration;
@@ -41,20 +41,6 @@ fn populate(world: &World) {
 fn mint(issuer: &Issuer, audiences: &[String], lifetime: SignedDuration) -> String {
     let spec = TokenSpec { claim: claim(), audiences, lifetime };
     issuer.mint(&spec, &SystemIds, at(0)).expect("minted").token
-}
-
-fn known(outcome: Outcome) -> UserInfo {
-    match outcome {
-        Outcome::Known(user) => user,
-        other => panic!("expected a user, got {other:?}"),
-    }
-}
-
-fn refusal(outcome: Outcome) -> String {
-    match outcome {
-        Outcome::Rejected(why) => why,
-        other => panic!("expected a refusal, got {other:?}"),
-    }
 }
 
 fn absence(outcome: Outcome) -> String {

@@ -9,8 +9,8 @@ use kybern_api::seam::{SystemClock, SystemIds};
 use kybern_apiserver::ApiServer;
 use kybern_authn::join::{JoinToken, Role};
 use kybern_authn::pki::ClusterKeys;
-use kybern_client::transport::Transport;
 use kybern_raftstore::store::{Leadership, Store};
+use kybern_reconcile::run::TransportFactory;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -94,7 +94,7 @@ impl Leading {
 
     /// Components are authenticated and authorised like anybody: the shared informers as their
     /// component's user, each controller as its own service account.
-    fn transports(&self) -> Arc<dyn Fn(&str) -> Arc<dyn Transport> + Send + Sync> {
+    fn transports(&self) -> TransportFactory {
         let api = self.api.clone();
         Arc::new(move |name| Arc::new(api.transport(component(name), name)))
     }

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use kybern_api::error::{Reason, Status};
 use kybern_api::object::Object;
-use kybern_client::http::{collection, object_path, push_query};
+use kybern_client::http::{list_pages, object_path, push_query};
 use kybern_client::transport::{List, Resource, Selection, Target, Transport, WatchEvent, Write};
 use kybern_client::wire;
 use kybern_wire::node::node_client::NodeClient;
@@ -34,8 +34,6 @@ use tonic::transport::Channel;
 const CALL_DEADLINE: Duration = Duration::from_secs(30);
 /// A read that a lost server did not answer is asked again so often.
 const READ_ATTEMPTS: u32 = 4;
-/// Objects per page of a list.
-const PAGE: &str = "500";
 /// Largest answer of a call: a page of objects.
 const MAX_MESSAGE: usize = 64 << 20;
 
@@ -171,30 +169,15 @@ fn refused(answer: &CallResponse) -> Status {
     Status::from_json(code, &answer.body).unwrap_or_else(|| Status::internal(format!("the server answered {code}")))
 }
 
-fn garbled(e: &wire::Error) -> Status {
-    Status::internal(format!("the server's answer is malformed: {e}"))
-}
-
 #[async_trait::async_trait]
 impl Transport for Feed {
     async fn get(&self, resource: &Resource, namespace: &str, name: &str) -> Result<Object, Status> {
         let body = self.call("GET", &object_path(resource, namespace, name, ""), "", Bytes::new()).await?;
-        wire::object(&body).map_err(|e| garbled(&e))
+        Ok(wire::object(&body)?)
     }
 
     async fn list(&self, resource: &Resource, selection: &Selection) -> Result<List, Status> {
-        let mut list = List { revision: 0, items: Vec::new() };
-        let mut next = String::new();
-        loop {
-            let path = collection(resource, selection, &[("limit", PAGE), ("continue", &next)]);
-            let page = wire::page(&self.call("GET", &path, "", Bytes::new()).await?).map_err(|e| garbled(&e))?;
-            list.revision = page.revision;
-            list.items.extend(page.items);
-            if page.next.is_empty() {
-                return Ok(list);
-            }
-            next = page.next;
-        }
+        list_pages(resource, selection, |path| async move { self.call("GET", &path, "", Bytes::new()).await }).await
     }
 
     async fn watch(

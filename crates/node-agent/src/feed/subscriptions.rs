@@ -126,7 +126,7 @@ impl Subscription {
                 );
             }
         };
-        let object = wire::object(&event.object).map_err(|e| super::garbled(&e))?;
+        let object = wire::object(&event.object)?;
         if self.synced {
             self.subscribe.resource_version = event.revision;
         }

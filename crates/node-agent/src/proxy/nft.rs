@@ -58,18 +58,10 @@ impl Nft {
 mod tests {
     use super::*;
     use crate::net::netns;
+    use crate::proxy::Proxy;
     use crate::proxy::model::tests::{slice, web};
-    use crate::proxy::{Network, Proxy};
+    use crate::proxy::rules::tests::network;
     use kybern_api::object::EventType;
-
-    fn network() -> Network {
-        Network {
-            pods: "10.42.0.0/16".parse().unwrap(),
-            own_pods: Some("10.42.1.0/24".parse().unwrap()),
-            services: "10.43.0.0/16".parse().unwrap(),
-            dns: [10, 43, 0, 10].into(),
-        }
-    }
 
     /// Asserted with the stock tool, not with our own reader.
     fn listing() -> String {

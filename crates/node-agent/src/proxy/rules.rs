@@ -155,10 +155,10 @@ fn elements(out: &mut String, verb: &str, port: &ServicePort, key: Option<&str>)
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn network() -> Network {
+    pub(crate) fn network() -> Network {
         Network {
             pods: "10.42.0.0/16".parse().unwrap(),
             own_pods: Some("10.42.1.0/24".parse().unwrap()),

@@ -2,7 +2,7 @@
 
 use crate::kind::{Causes, Context, KindDef, Strategy};
 use crate::kinds::pod_defaults;
-use crate::kinds::row::{Row, age, count, name};
+use crate::kinds::row::{Row, age, name};
 use crate::kinds::workload;
 use crate::tree;
 use crate::validate;
@@ -10,6 +10,7 @@ use crate::validate::Field;
 use serde_json::Value;
 
 pub(super) fn row() -> KindDef {
+    let [desired, current, ready] = workload::replicas();
     let [containers, images] = workload::containers();
     Row::new("apps", "v1", "ReplicaSet", "replicasets")
         .short(&["rs"])
@@ -17,16 +18,7 @@ pub(super) fn row() -> KindDef {
         .scale()
         .status()
         .select_or("status.replicas", "0")
-        .columns([
-            name(),
-            count("Desired", "spec.replicas"),
-            count("Current", "status.replicas"),
-            count("Ready", "status.readyReplicas"),
-            age(),
-            containers,
-            images,
-            workload::selector(),
-        ])
+        .columns([name(), desired, current, ready, age(), containers, images, workload::selector()])
         .strategy(&ReplicaSet)
         .build()
 }

@@ -3,7 +3,7 @@
 use crate::kind::{Causes, Context, KindDef, Strategy};
 use crate::kinds::cells;
 use crate::kinds::pod_defaults;
-use crate::kinds::row::{Row, age, computed, count, name};
+use crate::kinds::row::{Row, age, computed, name};
 use crate::kinds::workload;
 use crate::meta::selector::Selector;
 use crate::tree;
@@ -13,6 +13,7 @@ use crate::validate::Holder;
 use serde_json::Value;
 
 pub(super) fn row() -> KindDef {
+    let [desired, current, ready] = workload::replicas();
     let [containers, images] = workload::containers();
     Row::new("", "v1", "ReplicationController", "replicationcontrollers")
         .short(&["rc"])
@@ -22,9 +23,9 @@ pub(super) fn row() -> KindDef {
         .select_or("status.replicas", "0")
         .columns([
             name(),
-            count("Desired", "spec.replicas"),
-            count("Current", "status.replicas"),
-            count("Ready", "status.readyReplicas"),
+            desired,
+            current,
+            ready,
             age(),
             containers,
             images,
