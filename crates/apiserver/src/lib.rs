@@ -6,7 +6,7 @@
 //! one port), [`ApiServer::handle`] (one HTTP request), [`ApiServer::transport`] (in-process clients).
 //!
 //! Invariants: only the corridor makes an [`request::Authorized`], and verbs take it by value; only
-//! [`registry::commit`] writes to the store; an object is serialised once, at commit, and lists and
+//! `registry::commit` writes to the store; an object is serialised once, at commit, and lists and
 //! watches share those bytes; nothing but health is answered before the store has caught up with its
 //! cluster; a write whose outcome is unknown is never proposed again.
 

@@ -12,7 +12,7 @@ pub fn is_health_path(path: &str) -> bool {
     let under = |root: &&str| path.strip_prefix(*root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     // a path that a later layer could read as another one is no health path
     let plain = !path.contains("..") && !path.contains('%');
-    plain && HEALTH_PATHS.iter().any(|root| under(root))
+    plain && HEALTH_PATHS.iter().any(under)
 }
 
 /// Lets nobody in, except to [`HEALTH_PATHS`].

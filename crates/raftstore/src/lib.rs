@@ -6,7 +6,7 @@
 //! [`memory::MemoryStore`] (reference model of the same trait).
 //!
 //! Invariants: an answer only after the fsync on a quorum; revisions rise by one per committed modifying
-//! transaction and never fall; [`machine`] is pure (no clock, no randomness, no hash order); a watch
+//! transaction and never fall; `machine` is pure (no clock, no randomness, no hash order); a watch
 //! delivers every event of its prefix once and in order, or ends with an error; a transaction whose
 //! outcome is unknown is never proposed again.
 

@@ -74,7 +74,6 @@ fn follow(namespace: &str, from: u64, stop: &AtomicBool) -> BTreeMap<String, u64
 }
 
 #[test]
-#[expect(clippy::disallowed_methods, reason = "a black-box test measures by the real clock")]
 fn nothing_acknowledged_is_lost_while_leaders_are_killed() {
     if std::env::var("KYBERN").is_err() {
         eprintln!("skipped: faults need a dev cluster (KYBERN is not set)");

@@ -1,6 +1,6 @@
 //! The ordered corridor every request takes before a verb sees it.
 //!
-//! Doors bring a caller (who, proved) and a parsed request line; [`Inner::authorize`] is the only
+//! Doors bring a caller (who, proved) and a parsed request line; `Inner::authorize` is the only
 //! maker of [`Authorized`], and verbs take that by value: a request that skips authorisation does not
 //! compile. Order: panic guard, request line, deadline, authentication, impersonation, authorisation.
 
