@@ -9,6 +9,19 @@ use serde::de::DeserializeSeed;
 use serde_json::{Map, Value};
 use serde_saphyr::options::DuplicateKeyPolicy;
 
+/// Levels of lists and objects in one object. Stored bytes are parsed with a limit of 128, and field
+/// ownership repeats an object's levels a few deeper: what is let in must be readable for good.
+pub const MAX_DEPTH: usize = 100;
+
+/// The number of levels of lists and objects in a value.
+pub fn depth(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+        Value::Object(map) => 1 + map.values().map(depth).max().unwrap_or(0),
+        _ => 0,
+    }
+}
+
 /// The format of a request body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyType {
@@ -93,9 +106,7 @@ pub fn decode_definition(
             expected.kind
         )),
     })?;
-    finish(tree, findings.problems, expected, validation, |problems| {
-        cannot(format!("strict decoding error: {problems}"))
-    })
+    finish(tree, findings.problems, expected, validation, cannot)
 }
 
 /// Checks the configuration of a server-side apply against the served version: canonical and pruned,
@@ -139,8 +150,7 @@ pub fn decode_tree(
     let refused = |why: String| patch_refused(def, &name, &why);
     let read = Seed { node: &node, findings: &mut findings }.deserialize(tree);
     let tree = read.map_err(|e| refused(findings.mismatch.as_ref().map_or_else(|| e.to_string(), mismatch_text)))?;
-    let mut decoded =
-        finish(tree, findings.problems, expected, validation, |p| refused(format!("strict decoding error: {p}")))?;
+    let mut decoded = finish(tree, findings.problems, expected, validation, refused)?;
     to_stored(def, served, &mut decoded.tree);
     Ok(decoded)
 }
@@ -209,6 +219,9 @@ fn finish(
     validation: FieldValidation,
     refuse: impl FnOnce(String) -> Status,
 ) -> Result<Decoded, Status> {
+    if depth(&tree) > MAX_DEPTH {
+        return Err(refuse(format!("it has more than {MAX_DEPTH} levels")));
+    }
     let Some(object) = tree.as_object_mut() else {
         return Err(cannot_be_handled(expected, "it is no object"));
     };
@@ -229,7 +242,7 @@ fn finish(
         _ => problems.iter().map(ToString::to_string).collect(),
     };
     if validation == FieldValidation::Strict && !warnings.is_empty() {
-        return Err(refuse(warnings.join(", ")));
+        return Err(refuse(format!("strict decoding error: {}", warnings.join(", "))));
     }
     let says_kind = !kind.is_empty() && !api_version.is_empty();
     Ok(Decoded { tree, warnings, says_kind })

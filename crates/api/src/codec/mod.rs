@@ -17,7 +17,8 @@ mod tests;
 
 pub use check::{FieldValidation, Problem};
 pub use decode::{
-    BodyType, Decoded, Expected, decode_body, decode_config, decode_definition, decode_stored, decode_tree,
+    BodyType, Decoded, Expected, MAX_DEPTH, decode_body, decode_config, decode_definition, decode_stored, decode_tree,
+    depth,
 };
 pub use encode::{Encoded, encode, list_open, render, served_tree, stamp, to_yaml};
 pub use head::{head, head_of_bytes};

@@ -1,6 +1,7 @@
 //! JSON patch, RFC 6902, within limits: a small patch must not build a huge object.
 
 use json_patch::PatchOperation;
+use kybern_api::codec::{MAX_DEPTH, depth};
 use kybern_api::error::{Reason, Status};
 use serde_json::Value;
 
@@ -8,6 +9,36 @@ use serde_json::Value;
 const MAX_OPERATIONS: usize = 10_000;
 /// Bytes that all copy operations of a patch may add: the size of the largest body.
 const MAX_COPIED: usize = 3 * 1024 * 1024;
+
+/// Levels a tree may have while a patch works on it: few enough to walk and to drop on any stack.
+const MAX_LEVELS: usize = 4 * MAX_DEPTH;
+
+/// How deep a tree may have become, at most. Each operation adds what its path and value say; only when
+/// that exceeds the limit is the tree measured.
+struct Levels(usize);
+
+impl Levels {
+    /// Notes an operation that is to be carried out.
+    fn add(&mut self, operation: &PatchOperation) {
+        let value = match operation {
+            PatchOperation::Add(add) => depth(&add.value),
+            PatchOperation::Replace(replace) => depth(&replace.value),
+            PatchOperation::Move(_) | PatchOperation::Copy(_) => 0,
+            PatchOperation::Remove(_) | PatchOperation::Test(_) => return,
+        };
+        self.0 += operation.path().count() + value;
+    }
+
+    /// Is the tree still shallow enough?
+    fn within(&mut self, tree: &Value) -> bool {
+        if self.0 <= MAX_LEVELS {
+            return true;
+        }
+        self.0 = depth(tree);
+        // Half of it, or else every further operation would measure.
+        self.0 <= MAX_LEVELS / 2
+    }
+}
 
 /// Applies the patch.
 pub(super) fn patch(mut tree: Value, patch: &[u8]) -> Result<Value, Status> {
@@ -19,6 +50,7 @@ pub(super) fn patch(mut tree: Value, patch: &[u8]) -> Result<Value, Status> {
         return Err(Status::new(Reason::RequestEntityTooLarge, text));
     }
     let mut copied = 0;
+    let mut levels = Levels(depth(&tree));
     for operation in &operations {
         if let PatchOperation::Copy(copy) = operation {
             copied += copy.from.resolve(&tree).map_or(0, size);
@@ -26,7 +58,11 @@ pub(super) fn patch(mut tree: Value, patch: &[u8]) -> Result<Value, Status> {
                 return Err(unprocessable());
             }
         }
+        levels.add(operation);
         json_patch::patch(&mut tree, std::slice::from_ref(operation)).map_err(|_| unprocessable())?;
+        if !levels.within(&tree) {
+            return Err(unprocessable());
+        }
     }
     Ok(tree)
 }

@@ -13,6 +13,9 @@ use kybern_api::error::Status;
 use std::time::Duration;
 use tokio::time::Instant;
 
+/// Seconds a watch lasts at most, however many are asked for.
+const LONGEST: u64 = 24 * 3600;
+
 /// Opens the watch.
 pub async fn run(server: &Inner, resource: &Resource, auth: Authorized) -> Result<Answer, Status> {
     let options = WatchOptions::parse(&auth.query)?;
@@ -46,7 +49,8 @@ pub async fn open(
         prefix: resource.kind.cache.keys().namespace(Some(auth.namespace())),
         bookmarks: options.bookmarks,
         mark_initial: options.mark_initial,
-        deadline: Instant::now() + Duration::from_secs(options.timeout.unwrap_or_else(|| lifetime(server))),
+        deadline: Instant::now()
+            + Duration::from_secs(options.timeout.unwrap_or_else(|| lifetime(server)).min(LONGEST)),
         stop: server.drain.clone(),
     };
     Ok(Watcher::open(server.caches.clone(), resource.kind.cache.clone(), start, options))

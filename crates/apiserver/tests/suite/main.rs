@@ -3,6 +3,7 @@
 mod admission;
 mod barriers;
 mod cases;
+mod hostile;
 mod protobuf;
 mod reads;
 mod sockets;
