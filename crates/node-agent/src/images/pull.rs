@@ -42,7 +42,10 @@ impl Policy {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Readiness {
     /// Start.
-    Ready,
+    Ready {
+        /// It came from its registry just now, for this pod.
+        pulled: bool,
+    },
     /// Wait; the pod is poked when the pull ends.
     Pulling,
     /// Wait and say why.
@@ -97,7 +100,7 @@ impl Puller {
         if policy != Policy::Always {
             let present = self.runtime.image(&full).await;
             match present {
-                Ok(Some(_)) => return Readiness::Ready,
+                Ok(Some(_)) => return Readiness::Ready { pulled: self.take_done(pod, image) },
                 Ok(None) if policy == Policy::Never => {
                     let message = format!("Container image {image:?} is not present with pull policy of Never");
                     return Readiness::Waiting { reason: "ErrImageNeverPull", message, retry_at: None };
@@ -120,6 +123,13 @@ impl Puller {
         self.pulls.lock().retain(|(p, _), _| p != pod);
     }
 
+    /// Was it pulled for this pod, and not yet used?
+    fn take_done(&self, pod: &str, image: &str) -> bool {
+        let key = (pod.to_owned(), image.to_owned());
+        let mut pulls = self.pulls.lock();
+        matches!(pulls.get(&key), Some(Pull::Done)) && pulls.remove(&key).is_some()
+    }
+
     fn pull(self: &Arc<Self>, pod: &str, image: &str, full: String, poke: &Arc<Notify>) -> Readiness {
         let key = (pod.to_owned(), image.to_owned());
         let now = self.clock.now();
@@ -132,7 +142,7 @@ impl Puller {
             }
             Some(Pull::Done) => {
                 pulls.remove(&key);
-                return Readiness::Ready;
+                return Readiness::Ready { pulled: true };
             }
             Some(Pull::Failed { message, at, backoff, told }) if now < *at + *backoff => {
                 let retry_at = Some(*at + *backoff);
@@ -191,7 +201,8 @@ mod tests {
     }
     fn reason(r: &Readiness) -> &'static str {
         match r {
-            Readiness::Ready => "Ready",
+            Readiness::Ready { pulled: true } => "Pulled",
+            Readiness::Ready { pulled: false } => "Present",
             Readiness::Pulling => "Pulling",
             Readiness::Waiting { reason, .. } => reason,
         }
@@ -207,7 +218,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_there_is_used_and_what_is_not_is_said() {
         let (puller, fake, _, poke) = puller(&["a.b/c:1"]);
-        assert_eq!(puller.ensure("u", "a.b/c:1", Policy::IfNotPresent, &poke).await, Readiness::Ready);
+        assert_eq!(reason(&puller.ensure("u", "a.b/c:1", Policy::IfNotPresent, &poke).await), "Present");
         assert_eq!(reason(&puller.ensure("u", "a.b/d:1", Policy::Never, &poke).await), "ErrImageNeverPull");
         assert_eq!(reason(&puller.ensure("u", "a.b/D:1", Policy::Always, &poke).await), "InvalidImageName");
         assert!(fake.state.lock().calls.is_empty(), "nothing was pulled");
@@ -229,7 +240,9 @@ mod tests {
         fake.state.lock().registry.insert("a.b/c:1".into());
         assert_eq!(puller.ensure("u", "a.b/c:1", Policy::IfNotPresent, &poke).await, Readiness::Pulling);
         poke.notified().await;
-        assert_eq!(puller.ensure("u", "a.b/c:1", Policy::IfNotPresent, &poke).await, Readiness::Ready);
+        for expected in ["Pulled", "Present"] {
+            assert_eq!(reason(&puller.ensure("u", "a.b/c:1", Policy::IfNotPresent, &poke).await), expected);
+        }
     }
 
     #[tokio::test]
@@ -239,7 +252,7 @@ mod tests {
         for _ in 0..2 {
             assert_eq!(puller.ensure("u", "a.b/c:1", Policy::Always, &poke).await, Readiness::Pulling);
             poke.notified().await;
-            assert_eq!(puller.ensure("u", "a.b/c:1", Policy::Always, &poke).await, Readiness::Ready);
+            assert_eq!(reason(&puller.ensure("u", "a.b/c:1", Policy::Always, &poke).await), "Pulled");
         }
         assert_eq!(fake.state.lock().calls.len(), 2);
     }

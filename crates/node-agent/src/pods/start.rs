@@ -152,8 +152,8 @@ async fn prepare(
     };
     let reference = c.image.as_deref().unwrap_or_default();
     let policy = Policy::of(c.image_pull_policy.as_deref(), reference);
-    match shared.puller.ensure(&worker.subject.uid, reference, policy, &worker.poke).await {
-        Readiness::Ready => {}
+    let pulled = match shared.puller.ensure(&worker.subject.uid, reference, policy, &worker.poke).await {
+        Readiness::Ready { pulled } => pulled,
         Readiness::Pulling => {
             let event = format!("Pulling image {reference:?}");
             shared.events.normal(&worker.subject, "Pulling", event);
@@ -164,7 +164,7 @@ async fn prepare(
             let waiting = Waiting { reason: reason.into(), message };
             return Err(Refusal::Hold(Held { waiting, until: retry_at }));
         }
-    }
+    };
     let full = crate::images::reference::normalise(reference).unwrap_or_default();
     let image = shared.runtime.image(&full).await?.unwrap_or_default();
     let mounted = set_up_volumes(worker, pod, observed).await.map_err(|e| hold("FailedMount", e.to_string()))?;
@@ -189,6 +189,8 @@ async fn prepare(
     let log_dir = shared.paths.pod_logs(namespace, pod_name, uid).join(&c.name);
     std::fs::create_dir_all(&log_dir).map_err(Error::file("create", &log_dir))?;
     let Some(sandbox) = &observed.sandbox else { return Err(hold("ContainerCreating", String::new())) };
+    let came = if pulled { "has been pulled" } else { "is present on this node" };
+    shared.events.normal(&worker.subject, "Pulled", format!("Image {reference:?} {came}"));
     let cgroup = shared.cgroups.pod(resources::qos(pod), uid);
     let sandbox_config = config::sandbox(&shared.config, pod, sandbox.attempt, &cgroup);
     let id = shared
