@@ -109,8 +109,8 @@ impl Authorizer for Standard {
         };
         match self.rbac.allowed_by(attributes, objects) {
             Some(why) => Decision::Allow(why),
-            None if reason.is_empty() => Decision::NoOpinion(denial(attributes)),
-            None => Decision::NoOpinion(format!("{}: {reason}", denial(attributes))),
+            // What was asked is known to whoever asked; only a reason beyond it is worth telling.
+            None => Decision::NoOpinion(reason),
         }
     }
 
@@ -138,22 +138,4 @@ impl Authorizer for Standard {
     fn review_write(&self, write: &RoleWrite<'_>, objects: &dyn Lister) -> Result<(), String> {
         escalation::Review { authorizer: self, write, objects }.decide()
     }
-}
-
-/// `User "x" cannot list resource "pods" in API group "" in the namespace "default"`.
-pub fn denial(attributes: &Attributes) -> String {
-    let Attributes { user, verb, group, resource, subresource, namespace, path, .. } = attributes;
-    let name = &user.name;
-    if !attributes.is_resource() {
-        return format!("User \"{name}\" cannot {verb} path \"{path}\"");
-    }
-    let slash = if subresource.is_empty() { "" } else { "/" };
-    let place = if namespace.is_empty() {
-        "at the cluster scope".to_owned()
-    } else {
-        format!("in the namespace \"{namespace}\"")
-    };
-    format!(
-        "User \"{name}\" cannot {verb} resource \"{resource}{slash}{subresource}\" in API group \"{group}\" {place}"
-    )
 }

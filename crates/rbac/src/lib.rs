@@ -17,7 +17,7 @@ mod node;
 mod rules;
 
 pub use aggregate::aggregate;
-pub use authorizer::{Authorizer, Decision, MASTERS, Rbac, Standard, denial};
+pub use authorizer::{Authorizer, Decision, MASTERS, Rbac, Standard};
 pub use escalation::{RoleWrite, uncovered};
 pub use node::NodeAuthorizer;
 pub use rules::{Rule, rules_of};
