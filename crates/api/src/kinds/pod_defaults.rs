@@ -95,6 +95,8 @@ fn container(c: &mut Value) {
     set_default(c, "terminationMessagePath", "/dev/termination-log");
     set_default(c, "terminationMessagePolicy", "File");
     pull_policy(c, "image", "imagePullPolicy");
+    // Clients with typed templates always send it: a template sent back (rollout undo) must equal the stored one.
+    set_if_absent(c, "resources", Map::new());
     each(c, "ports", |p| set_default(p, "protocol", "TCP"));
     each(c, "env", |e| {
         if let Some(from) = e.get_mut("valueFrom") {
@@ -294,6 +296,7 @@ mod tests {
             "containers": [{"name": "c", "image": "web:1", "ports": [{"containerPort": 80}],
                 "resources": {"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "1500u"}},
                 "readinessProbe": {"httpGet": {"port": 80}, "periodSeconds": 5}}],
+            "initContainers": [{"name": "i", "image": "web:1"}],
         });
         pod_spec(&mut spec);
         let once = spec.clone();
@@ -313,6 +316,9 @@ mod tests {
                     "resources": {"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "2m"}},
                     "readinessProbe": {"httpGet": {"port": 80, "path": "/", "scheme": "HTTP"}, "periodSeconds": 5,
                         "timeoutSeconds": 1, "successThreshold": 1, "failureThreshold": 3}}],
+                "initContainers": [{"name": "i", "image": "web:1", "imagePullPolicy": "IfNotPresent",
+                    "terminationMessagePath": "/dev/termination-log", "terminationMessagePolicy": "File",
+                    "resources": {}}],
             })
         );
         spec["hostNetwork"] = true.into();
