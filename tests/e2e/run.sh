@@ -8,6 +8,14 @@ cd "$here/../.."
 kybern=$CARGO_TARGET_DIR/release/kybern
 KUBECTL=$(kubectl_path)
 export KUBECTL
+# Debian 12's own client, 1.20, for tests/old_client.rs; they skip themselves where it can't be had.
+old=$KYBERN_CACHE/kubectl-debian
+if [ -z "${KUBECTL_OLD:-}" ] && [ ! -x "$old/usr/bin/kubectl" ]; then
+  mkdir -p "$old"
+  (cd "$old" && apt-get download kubernetes-client >/dev/null 2>&1 && dpkg -x kubernetes-client_*.deb . && rm -f ./*.deb) ||
+    say "Debian's kubectl can't be had: its tests are skipped"
+fi
+export KUBECTL_OLD=${KUBECTL_OLD:-$old/usr/bin/kubectl}
 if [ -z "${KUBECONFIG:-}" ]; then
   name=e2e
   "$kybern" dev delete --name $name >/dev/null

@@ -1,32 +1,13 @@
 //! Certificates, from an openssl key to a working kubeconfig, and what strangers get.
 
-use kybern_e2e::{Namespace, ensure, eventually, run};
-use std::path::{Path, PathBuf};
+use kybern_e2e::{Namespace, Scratch, ensure, eventually, run};
+use std::path::Path;
 use std::process::Command;
 
 fn openssl(args: &[&str]) -> String {
     let out = Command::new("openssl").args(args).output().expect("openssl");
     assert!(out.status.success(), "openssl {args:?}: {}", String::from_utf8_lossy(&out.stderr));
     String::from_utf8_lossy(&out.stdout).into_owned()
-}
-
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(name: &str) -> Self {
-        let dir = std::env::temp_dir().join(format!("kybern-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&dir).unwrap();
-        Self(dir)
-    }
-    fn file(&self, name: &str) -> String {
-        self.0.join(name).to_str().unwrap().to_owned()
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 /// A kubeconfig like the administrator's, with another client certificate.

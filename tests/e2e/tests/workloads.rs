@@ -1,36 +1,44 @@
-//! Deployments with real containers: rollout, scale, logs, exec, port-forward, copies.
+//! Deployments with real containers: rollout, scale, new images and back; how containers end.
 
-use kybern_e2e::{Namespace, ensure, eventually, shell, web};
-use std::io::{Read, Write};
-use std::net::TcpStream;
+use kybern_e2e::{Namespace, cells, ensure, eventually, shell, web};
 
 #[test]
 fn a_deployment_rolls_out_scales_updates_and_goes_back() {
     let ns = Namespace::new("rollout");
     ns.apply(&web("web", 2));
-    let said = ns.kubectl(&["rollout", "status", "deployment/web", "--timeout=60s"]).unwrap();
-    assert!(said.contains("successfully rolled out"), "{said}");
-    ns.kubectl(&["scale", "deployment/web", "--replicas=3"]).unwrap();
-    ns.kubectl(&["rollout", "status", "deployment/web", "--timeout=60s"]).unwrap();
+    let said = ns.rolled_out("web");
+    assert!(said.ends_with("deployment \"web\" successfully rolled out"), "{said}");
+    assert_eq!(ns.say(&["scale", "deployment/web", "--replicas=3"]), "deployment.apps/web scaled");
+    ns.rolled_out("web");
     assert_eq!(ns.path(&["deployment", "web"], "{.status.readyReplicas}").unwrap(), "3");
+    let unmet = ns.refused(&["scale", "deployment/web", "--current-replicas=7", "--replicas=1"]);
+    assert!(unmet.contains("Expected replicas to be 7, was 3"), "{unmet}");
 
-    ns.kubectl(&["set", "image", "deployment/web", "web=kybern.local/nowhere:1"]).unwrap();
+    let said = ns.say(&["set", "image", "deployment/web", "web=kybern.local/nowhere:1"]);
+    assert_eq!(said, "deployment.apps/web image updated");
     eventually("the new image can't be had", || {
         let pods = ns.kubectl(&["get", "pods"])?;
         ensure(pods.contains("ErrImagePull") || pods.contains("ImagePullBackOff"), || pods.clone())
     });
+    let late = ns.refused(&["rollout", "status", "deployment/web", "--timeout=1s"]);
+    assert!(late.contains("timed out waiting"), "{late}");
     let available: u32 = ns.path(&["deployment", "web"], "{.status.availableReplicas}").unwrap().parse().unwrap();
     assert!(available >= 2, "a rolling update keeps its minimum: {available}");
-    let history = ns.kubectl(&["rollout", "history", "deployment/web"]).unwrap();
-    assert!(history.lines().any(|l| l.starts_with("2 ")), "{history}");
-    ns.kubectl(&["rollout", "undo", "deployment/web"]).unwrap();
-    ns.kubectl(&["rollout", "status", "deployment/web", "--timeout=60s"]).unwrap();
-    assert_eq!(
-        ns.path(&["deployment", "web"], "{.spec.template.spec.containers[0].image}").unwrap(),
-        "kybern.local/web:1"
-    );
+    let history = ns.say(&["rollout", "history", "deployment/web"]);
+    let rows: Vec<_> = history.lines().skip(1).map(cells).collect();
+    assert_eq!(rows, [["REVISION", "CHANGE-CAUSE"], ["1", "<none>"], ["2", "<none>"]]);
+    let second = ns.say(&["rollout", "history", "deployment/web", "--revision=2"]);
+    assert!(second.contains("kybern.local/nowhere:1"), "{second}");
 
-    ns.kubectl(&["delete", "deployment", "web"]).unwrap();
+    assert_eq!(ns.say(&["rollout", "undo", "deployment/web"]), "deployment.apps/web rolled back");
+    ns.rolled_out("web");
+    let image = ns.path(&["deployment", "web"], "{.spec.template.spec.containers[0].image}").unwrap();
+    assert_eq!(image, "kybern.local/web:1");
+    let history = ns.say(&["rollout", "history", "deployment/web"]);
+    let revisions: Vec<_> = history.lines().skip(2).map(|l| cells(l)[0]).collect();
+    assert_eq!(revisions, ["2", "3"], "the old template is the newest revision now");
+
+    ns.say(&["delete", "deployment", "web"]);
     eventually("its pods go", || {
         let left = ns.kubectl(&["get", "replicasets,pods", "-o", "name"])?;
         ensure(left.trim().is_empty(), || left.clone())
@@ -38,32 +46,33 @@ fn a_deployment_rolls_out_scales_updates_and_goes_back() {
 }
 
 #[test]
-fn logs_exec_copy_and_port_forward_reach_the_container() {
-    let ns = Namespace::new("streams");
-    ns.apply(&web("web", 1));
-    ns.kubectl(&["rollout", "status", "deployment/web", "--timeout=60s"]).unwrap();
-    let pod = ns.path(&["pods", "-l", "app=web"], "{.items[0].metadata.name}").unwrap();
-    let logs = ns.kubectl(&["logs", &pod]).unwrap();
-    assert!(logs.contains(&format!("serving as {pod}")), "{logs}");
-
-    assert_eq!(ns.kubectl(&["exec", &pod, "--", "hostname"]).unwrap().trim(), pod);
-    assert_eq!(ns.kubectl_with(&["exec", "-i", &pod, "--", "cat"], "through stdin").unwrap(), "through stdin");
-    let failed = ns.refused(&["exec", &pod, "--", "sh", "-c", "exit 7"]);
-    assert!(failed.contains("exit code 7"), "{failed}");
-
-    let dir = std::env::temp_dir().join(format!("kybern-cp-{}", std::process::id()));
-    std::fs::create_dir_all(&dir).unwrap();
-    std::fs::write(dir.join("in"), b"copied").unwrap();
-    ns.kubectl(&["cp", dir.join("in").to_str().unwrap(), &format!("{pod}:/tmp/in")]).unwrap();
-    ns.kubectl(&["cp", &format!("{pod}:/tmp/in"), dir.join("out").to_str().unwrap()]).unwrap();
-    assert_eq!(std::fs::read(dir.join("out")).unwrap(), b"copied");
-    std::fs::remove_dir_all(&dir).unwrap();
-
-    let port = free_port();
-    let forward = ns.background(&["port-forward", &pod, &format!("{port}:8080")]);
-    let page = eventually("the forwarded port answers", || fetch(port));
-    assert!(page.contains(&pod), "{page}");
-    drop(forward);
+fn a_restart_replaces_every_pod_and_a_pause_holds_changes_back() {
+    let ns = Namespace::new("restart");
+    ns.apply(&web("web", 2));
+    ns.rolled_out("web");
+    let uids = || ns.path(&["pods", "-l", "app=web"], "{.items[*].metadata.uid}").unwrap();
+    let before = uids();
+    assert_eq!(ns.say(&["rollout", "restart", "deployment/web"]), "deployment.apps/web restarted");
+    ns.rolled_out("web");
+    eventually("only new pods are left", || {
+        let now = uids();
+        ensure(now.split(' ').count() == 2 && now.split(' ').all(|u| !before.contains(u)), || now.clone())
+    });
+    assert_eq!(ns.say(&["rollout", "pause", "deployment/web"]), "deployment.apps/web paused");
+    ns.say(&["set", "env", "deployment/web", "COLOUR=blue"]);
+    let observed = || {
+        let both = ns.path(&["deployment", "web"], "{.metadata.generation} {.status.observedGeneration}")?;
+        ensure(both.split(' ').next() == both.split(' ').nth(1), || both.clone())
+    };
+    eventually("the controller has seen the change", observed);
+    assert_eq!(ns.say(&["get", "replicasets", "-o", "name"]).lines().count(), 2, "no third one while paused");
+    assert_eq!(ns.say(&["rollout", "resume", "deployment/web"]), "deployment.apps/web resumed");
+    ns.rolled_out("web");
+    let colours = "{.items[*].spec.containers[0].env[?(@.name==\"COLOUR\")].value}";
+    eventually("every pod has the change", || {
+        let now = ns.path(&["pods", "-l", "app=web"], colours)?;
+        ensure(now == "blue blue" && uids().split(' ').count() == 2, || now.clone())
+    });
 }
 
 #[test]
@@ -105,17 +114,4 @@ spec:
     });
     let before = ns.kubectl(&["logs", "loop", "--previous"]).unwrap();
     assert_eq!(before.trim(), "up");
-}
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-fn fetch(port: u16) -> anyhow::Result<String> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-    stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text)?;
-    ensure(text.contains("200 OK"), || text.clone())?;
-    Ok(text)
 }
