@@ -15,9 +15,14 @@ pub const MAX_DEPTH: usize = 100;
 
 /// The number of levels of lists and objects in a value.
 pub fn depth(value: &Value) -> usize {
+    // Leaves, most of a tree, are not entered: every body is measured.
+    let below = |deepest: usize, inner: &Value| match inner {
+        Value::Array(_) | Value::Object(_) => deepest.max(depth(inner)),
+        _ => deepest,
+    };
     match value {
-        Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
-        Value::Object(map) => 1 + map.values().map(depth).max().unwrap_or(0),
+        Value::Array(items) => 1 + items.iter().fold(0, below),
+        Value::Object(map) => 1 + map.values().fold(0, below),
         _ => 0,
     }
 }

@@ -5,7 +5,8 @@ use crate::cases::{MAPS, maps, none, verdict};
 use bytes::Bytes;
 use kybern_testkit::{Answer, World, objects};
 use serde_json::{Value, json};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 const REVISIONS: &str = "/apis/apps/v1/namespaces/default/controllerrevisions";
 const JSON: &str = "application/json";
