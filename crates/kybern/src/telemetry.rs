@@ -20,13 +20,14 @@ impl Drop for Guard {
     }
 }
 
-/// Starts logging. The filter is `KYBERN_LOG` (`info` when unset), the format JSON with
+/// Starts logging. The filter is `KYBERN_LOG` (`info,openraft=warn` when unset), the format JSON with
 /// `KYBERN_LOG_FORMAT=json`. Must run inside a tokio runtime when an endpoint is given.
 ///
 /// # Errors
 /// When the filter or the endpoint can't be used.
 pub fn start(service: &'static str, debug: bool, otlp_endpoint: Option<&str>) -> Result<Guard> {
-    let default = if debug { "debug" } else { "info" };
+    // The consensus library tells of every step at info.
+    let default = if debug { "debug,openraft=info" } else { "info,openraft=warn" };
     let text = std::env::var("KYBERN_LOG").unwrap_or_else(|_| default.into());
     let filter = EnvFilter::try_new(&text).with_context(|| format!("KYBERN_LOG={text}"))?;
     let json = std::env::var("KYBERN_LOG_FORMAT").is_ok_and(|f| f == "json");

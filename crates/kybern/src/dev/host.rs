@@ -52,7 +52,6 @@ pub fn spawn(cluster: &Cluster, host: &Host) -> Result<Child> {
     let mut command = Command::new(std::env::current_exe()?);
     command
         .args(arguments(cluster, host))
-        .env("KYBERN_LOG", std::env::var("KYBERN_LOG").unwrap_or_else(|_| "info".into()))
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log)
