@@ -50,12 +50,7 @@ pub fn spawn(cluster: &Cluster, host: &Host) -> Result<Child> {
     std::fs::create_dir_all(cluster.host_run_dir(host))?;
     let log = std::fs::File::options().create(true).append(true).open(dir.join("kybern.log"))?;
     let mut command = Command::new(std::env::current_exe()?);
-    command
-        .args(arguments(cluster, host))
-        .stdin(Stdio::null())
-        .stdout(log.try_clone()?)
-        .stderr(log)
-        .process_group(0);
+    command.args(arguments(cluster, host)).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
     let runtime = tokio::runtime::Handle::current();
     netns::run_in(&netns::path(&cluster.netns(host)), move || {
         let _entered = runtime.enter();
