@@ -37,4 +37,8 @@ fn a_page_is_fetched_across_nodes_by_address_service_name_and_node_port() {
         let page = eventually("the node port answers", || fetch(node, port));
         assert!(page.contains("web-"), "{node}: {page}");
     }
+    if std::env::var("KYBERN").is_ok() {
+        let page = eventually("a dev cluster's gate offers it on loopback", || fetch("127.0.0.1", port));
+        assert!(page.contains("web-"), "{page}");
+    }
 }

@@ -2,7 +2,7 @@
 //! holds the gate. Spoken to over a Unix socket, one JSON line each way.
 
 use super::cluster::{Cluster, Host};
-use super::{gate, host};
+use super::{gate, host, node_ports};
 use anyhow::{Context, Result, anyhow};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -75,6 +75,14 @@ pub async fn run(cluster: Cluster) -> Result<()> {
         tasks.spawn(keep_running(cluster.clone(), h.clone(), rx, cancel.clone()));
     }
     let hosts = Arc::new(hosts);
+    tokio::spawn({
+        let (cluster, cancel) = (cluster.clone(), cancel.clone());
+        async move {
+            if let Err(e) = node_ports::follow(cluster, cancel).await {
+                tracing::warn!("node ports are not offered on 127.0.0.1: {e:#}");
+            }
+        }
+    });
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     loop {
         tokio::select! {

@@ -5,6 +5,7 @@ pub mod daemon;
 mod gate;
 mod host;
 mod net;
+mod node_ports;
 mod ready;
 mod seed;
 mod sweep;

@@ -128,7 +128,7 @@ impl Runtime for Cri {
         within(CALL, "StartContainer", self.runtime.clone().start_container(request)).await.map(drop)
     }
     async fn stop_container(&self, id: &str, grace: Duration) -> Result<()> {
-        let timeout = i64::try_from(grace.as_secs()).unwrap_or(i64::MAX);
+        let timeout = whole_seconds(grace);
         let request = pb::StopContainerRequest { container_id: id.into(), timeout };
         let limit = grace.saturating_add(CALL);
         gone_is_fine(within(limit, "StopContainer", self.runtime.clone().stop_container(request)).await.map(drop))
@@ -191,5 +191,25 @@ impl Runtime for Cri {
         let request = pb::ImageFsInfoRequest {};
         let answer = within(CALL, "ImageFsInfo", self.images.clone().image_fs_info(request)).await?;
         Ok(answer.image_filesystems.iter().filter_map(|f| f.used_bytes.as_ref()).map(|b| b.value).sum())
+    }
+}
+
+/// A grace in CRI's whole seconds, never shorter than it was: what a hook has left is a fraction.
+fn whole_seconds(grace: Duration) -> i64 {
+    let up = grace.as_secs().saturating_add(u64::from(grace.subsec_nanos() > 0));
+    i64::try_from(up).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::whole_seconds;
+    use std::time::Duration;
+
+    #[test]
+    fn a_grace_is_not_shortened_by_rounding() {
+        assert_eq!(whole_seconds(Duration::from_nanos(2_999_999_990)), 3);
+        assert_eq!(whole_seconds(Duration::from_secs(3)), 3);
+        assert_eq!(whole_seconds(Duration::ZERO), 0);
+        assert_eq!(whole_seconds(Duration::MAX), i64::MAX);
     }
 }
