@@ -15,7 +15,7 @@ src_of() { # directory of a locked dependency's sources
 }
 command -v python3 >/dev/null || die "python3 is missing: apt-get install python3"
 sys=$(src_of librocksdb-sys)
-lz4=$(src_of lz4-sys)/liblz4
+lz4=$(src_of lz4-sys)/liblz4/lib
 version=$(basename "$sys")
 stamp=$ROCKSDB_LIB_DIR/version
 if [ -f "$ROCKSDB_LIB_DIR/librocksdb.a" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$version" ]; then
