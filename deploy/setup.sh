@@ -20,7 +20,7 @@ packages() { # PACKAGE=PROGRAM-OR-FILE pairs: what is missing of them
 
 [ "$(id -u)" = 0 ] || die "root is needed to install packages and to make network namespaces; run with sudo"
 missing=$(packages ca-certificates=/etc/ssl/certs/ca-certificates.crt curl=curl git=git python3=python3 g++=g++ make=make \
-  "libclang-dev=/usr/lib/llvm-*/lib/libclang*.so*" nftables=nft iproute2=ip busybox-static=/bin/busybox \
+  "libclang-dev=/usr/lib/llvm-*/lib/libclang.so" nftables=nft iproute2=ip busybox-static=/bin/busybox \
   containerd=containerd runc=runc openssl=openssl)
 if [ -n "$missing" ]; then
   say "installing $missing (about a minute)"

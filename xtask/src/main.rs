@@ -6,6 +6,7 @@ mod deny;
 mod deps;
 mod protobuf;
 mod schema;
+mod soak;
 mod tidy;
 mod verify;
 
@@ -42,6 +43,11 @@ enum Task {
         #[arg(long, default_value_t = 5)]
         seconds: u64,
     },
+    /// Run one of the long tests; without a name that exists: which there are
+    Soak {
+        /// Which
+        name: String,
+    },
     /// Make the schema table of crate api from an OpenAPI v2 document
     Schema {
         /// The document
@@ -68,6 +74,7 @@ fn main() -> anyhow::Result<()> {
         Task::Deny => deny::check(),
         Task::Tidy => tidy::check(),
         Task::Bench { seconds } => bench::run(seconds),
+        Task::Soak { name } => soak::run(&name),
         Task::Schema { openapi, out } => schema::generate(&openapi, &out),
         Task::Protobuf { sources, schema, out } => protobuf::generate(&sources, &schema, &out),
     }

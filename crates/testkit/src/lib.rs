@@ -35,6 +35,7 @@ pub struct Builder {
     store: Option<Arc<dyn Store>>,
     issuer: Option<Arc<Issuer>>,
     bootstrap: bool,
+    config: Config,
 }
 
 impl std::fmt::Debug for Builder {
@@ -54,6 +55,7 @@ impl Default for Builder {
             store: None,
             issuer: None,
             bootstrap: true,
+            config: Config::new(([127, 0, 0, 1], 6443).into()),
         }
     }
 }
@@ -89,6 +91,11 @@ impl Builder {
         self.disabled = names.iter().map(|n| (*n).to_owned()).collect();
         self
     }
+    /// Changes the server's limits.
+    pub fn configure(mut self, change: impl FnOnce(&mut Config)) -> Self {
+        change(&mut self.config);
+        self
+    }
     /// Leaves out the system's own namespaces and classes.
     pub fn empty(mut self) -> Self {
         self.bootstrap = false;
@@ -102,9 +109,8 @@ impl Builder {
         let clock = Arc::new(FixedClock::new(START.parse().expect("a timestamp")));
         let store = self.store.unwrap_or_else(MemoryStore::new);
         let switches = Switches { enable: Vec::new(), disable: self.disabled };
-        let config = Config::new("127.0.0.1:6443".parse().expect("an address"));
         let server = ApiServer::new(Parts {
-            config,
+            config: self.config,
             store: store.clone(),
             clock: clock.clone(),
             ids: Arc::new(SystemIds),

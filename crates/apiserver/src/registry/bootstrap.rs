@@ -41,7 +41,8 @@ impl ApiServer {
         Ok(())
     }
 
-    pub(crate) fn own_transport(&self) -> LocalTransport {
+    /// A client with the server's own identity, for objects that it keeps before any role exists.
+    pub fn own_transport(&self) -> LocalTransport {
         let groups = vec!["system:masters".into(), "system:authenticated".into()];
         self.transport(UserInfo { name: "system:apiserver".into(), groups, ..UserInfo::default() }, AGENT)
     }

@@ -4,6 +4,7 @@ mod admission;
 mod barriers;
 mod cases;
 mod hostile;
+mod limits;
 mod protobuf;
 mod reads;
 mod sockets;

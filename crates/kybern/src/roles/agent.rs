@@ -82,6 +82,9 @@ fn taint(text: &str) -> Result<Taint> {
 async fn authority(data_dir: &Path, address: &str, token: Option<&JoinToken>) -> Result<String> {
     let path: PathBuf = data_dir.join("agent/server-ca.crt");
     if let Ok(kept) = std::fs::read_to_string(&path) {
+        if let Some(token) = token {
+            of_the_same_cluster(data_dir, &kept, address, token).await?;
+        }
         return Ok(kept);
     }
     let token = token.context("--token is missing: make one on a server with `kybern token create`")?;
@@ -99,6 +102,20 @@ async fn authority(data_dir: &Path, address: &str, token: Option<&JoinToken>) ->
     };
     pki::write_private(&path, pem.as_bytes(), false)?;
     Ok(pem)
+}
+
+/// Refuses the data of one cluster with the server and token of another. A token alone proves nothing: it
+/// may be older than the cluster's present CA.
+async fn of_the_same_cluster(data_dir: &Path, kept: &str, address: &str, token: &JoinToken) -> Result<()> {
+    let known = pki::certificates(kept).context("the kept CA is damaged")?;
+    let hash = hex::encode(token.ca_hash);
+    if known.iter().any(|c| pki::fingerprint(c) == hash) || learn(address, token).await.is_err() {
+        return Ok(());
+    }
+    bail!(
+        "{} holds the data of another cluster than that of {address} and the token; choose another --data-dir, or remove it",
+        data_dir.display()
+    )
 }
 
 /// The server does not belong to the token's cluster.

@@ -78,16 +78,10 @@ impl Leading {
     }
 
     async fn bootstrap(self) {
-        let api = self.api.transport(loopback(), "kybern");
-        loop {
-            let done = match self.api.bootstrap().await {
-                Ok(()) => bootstrap::run(&api, &self.tokens).await.map_err(|s| s.to_string()),
-                Err(e) => Err(e.to_string()),
-            };
-            match done {
-                Ok(()) => return,
-                Err(e) => tracing::debug!("default objects are not all there yet: {e}"),
-            }
+        let api = self.api.own_transport();
+        // The namespaces they live in are made by the API server itself, at the same time.
+        while let Err(e) = bootstrap::run(&api, &self.tokens).await {
+            tracing::debug!("default objects are not all there yet: {e}");
             tokio::time::sleep(TRY_AGAIN).await;
         }
     }
@@ -114,10 +108,4 @@ fn component(name: &str) -> UserInfo {
         };
     }
     UserInfo::service_account("kube-system", name)
-}
-
-/// The server itself, for the objects it keeps before any role exists.
-pub(super) fn loopback() -> UserInfo {
-    let groups = vec!["system:masters".into(), "system:authenticated".into()];
-    UserInfo { name: "system:apiserver".into(), groups, ..UserInfo::default() }
 }

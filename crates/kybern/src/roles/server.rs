@@ -124,7 +124,10 @@ async fn place(config: &Server, clock: SystemClock) -> Result<Place> {
     let dir = store_dir(config);
     let known = RaftStore::identity(&dir)?;
     match (keys::load(&config.data_dir)?, known, &config.join) {
-        (Some(keys), Some((_, member)), _) => {
+        (Some(keys), Some((cluster, member)), join) => {
+            if join.is_some() {
+                of_the_same_cluster(config, &keys, &cluster)?;
+            }
             let peers = (member != RaftStore::FOUNDER).then(Vec::new);
             Ok(Place { keys, cluster: None, member: None, peers })
         }
@@ -149,6 +152,19 @@ async fn place(config: &Server, clock: SystemClock) -> Result<Place> {
             Ok(Place { keys, cluster: Some(cluster), member: Some(RaftStore::FOUNDER), peers: None })
         }
     }
+}
+
+/// A server that has joined needs its token no more; one of another cluster shows a wrong directory.
+fn of_the_same_cluster(config: &Server, keys: &ClusterKeys, cluster: &str) -> Result<()> {
+    let Some(token) = &config.token else { return Ok(()) };
+    let token: JoinToken = token.parse().context("--token can't be used")?;
+    if hex::encode(token.ca_hash) != keys.server_ca.fingerprint() {
+        bail!(
+            "{} holds the data of cluster {cluster}, and the token is another cluster's; choose another --data-dir, or this cluster's server and token",
+            config.data_dir.display()
+        );
+    }
+    Ok(())
 }
 
 fn store_dir(config: &Server) -> std::path::PathBuf {

@@ -1,0 +1,33 @@
+//! Long runs on demand: `cargo xtask soak NAME`. Each leaves the machine as it found it.
+
+mod leftovers;
+mod updown;
+
+use anyhow::{Result, bail};
+
+/// One long run.
+struct Soak {
+    name: &'static str,
+    about: &'static str,
+    run: fn() -> Result<()>,
+}
+
+/// Every soak. A new one is a file and a line here.
+const TABLE: &[Soak] = &[Soak {
+    name: "updown",
+    about: "up.sh twice, SIGKILL of everything, up.sh again, down.sh; nothing may be left (about 3 minutes)",
+    run: updown::run,
+}];
+
+/// Runs a soak by name.
+///
+/// # Errors
+/// When it fails, or there is none of this name: then the names there are.
+pub(crate) fn run(name: &str) -> Result<()> {
+    let Some(soak) = TABLE.iter().find(|s| s.name == name) else {
+        let known: Vec<String> = TABLE.iter().map(|s| format!("  {}: {}", s.name, s.about)).collect();
+        bail!("there is no soak {name:?}; there are\n{}", known.join("\n"));
+    };
+    println!("==> {}: {}", soak.name, soak.about);
+    (soak.run)()
+}
