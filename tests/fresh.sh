@@ -18,8 +18,10 @@ cleanup() {
 trap cleanup EXIT
 bind() { mkdir -p "$tree$2"; mount --bind "$1" "$tree$2"; mounts=("$2" "${mounts[@]}"); }
 
-mirror=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null |
-  awk '/^deb / { for (i = 2; i <= NF; i++) if ($i ~ /^[a-z+]+:\/\//) { print $i; exit } } /^URIs:/ { print $2; exit }')
+mirror=$(find /etc/apt -name '*.list' -exec cat {} + -o -name '*.sources' -exec cat {} + |
+  awk '!found && /^deb / { for (i = 2; i <= NF; i++) if ($i ~ /^[a-z+]+:\/\//) { found = $i; break } }
+       !found && /^URIs:/ { found = $2 } END { print found }')
+[ -n "$mirror" ] || die "no package source is configured in /etc/apt"
 say "making a minimal Debian 12 tree"
 debootstrap --variant=minbase bookworm "$tree" "$mirror" >"$tree.log" 2>&1 || { tail -n 5 "$tree.log"; die "debootstrap failed"; }
 rm -f "$tree.log"

@@ -66,6 +66,8 @@ pub struct Env<'a> {
     pub ids: &'a dyn Ids,
     /// Asks the authoriser: may this be done? (For rights beyond the request's own verb.)
     pub may: &'a (dyn Fn(&Attributes) -> bool + Sync),
+    /// Tells the client something that does not refuse its request (a Warning header).
+    pub warn: &'a (dyn Fn(String) + Sync),
     /// Wall-clock time of the request.
     pub now: jiff::Timestamp,
 }

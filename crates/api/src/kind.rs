@@ -222,6 +222,8 @@ pub struct KindDef {
     pub create_on_update: bool,
     /// A PUT must carry metadata.resourceVersion.
     pub needs_revision: bool,
+    /// Where its objects describe pods that will be made of them: a JSON pointer to the pod template.
+    pub pod_template: Option<&'static str>,
     /// Behaviour.
     pub strategy: &'static dyn Strategy,
 }

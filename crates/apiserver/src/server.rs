@@ -9,6 +9,7 @@ use crate::recovery::{self, Recovery};
 use crate::registry::kinds::Kinds;
 use crate::registry::seal::Sealer;
 use crate::registry::service_ips::Ranges;
+use crate::request::chain::Authorized;
 use crate::request::limit::Limits;
 use crate::request::rounds::Rounds;
 use bytes::Bytes;
@@ -223,10 +224,11 @@ impl Inner {
     pub(crate) fn admit(
         &self,
         stage: impl FnOnce(&Chain, &Env<'_>) -> Result<(), Status>,
-        now: jiff::Timestamp,
+        auth: &Authorized,
     ) -> Result<(), Status> {
         let may = |a: &Attributes| matches!(self.authorizer.authorize(a, self.kinds.as_ref()), Decision::Allow(_));
-        let env = Env { objects: self.kinds.as_ref(), ids: self.ids.as_ref(), may: &may, now };
+        let warn = |text| auth.warn([text]);
+        let env = Env { objects: self.kinds.as_ref(), ids: self.ids.as_ref(), may: &may, warn: &warn, now: auth.now };
         stage(&self.admission, &env)
     }
 }

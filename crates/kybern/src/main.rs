@@ -21,9 +21,30 @@ fn main() -> ExitCode {
     match commands::run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            // One line: what failed, then its causes.
-            eprintln!("error: {}", format!("{e:#}").replace('\n', " "));
+            eprintln!("error: {}", one_line(&e));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// What failed, then its causes, each unless what stands before has said it already.
+fn one_line(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain().map(|c| c.to_string().replace('\n', " ")) {
+        if !line.ends_with(&cause) {
+            line = if line.is_empty() { cause } else { format!("{line}: {cause}") };
+        }
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_says_each_cause_once() {
+        let error = anyhow::anyhow!("denied\nby the kernel").context("open /x: denied by the kernel").context("cannot start");
+        assert_eq!(one_line(&error), "cannot start: open /x: denied by the kernel");
     }
 }

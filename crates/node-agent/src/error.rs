@@ -41,7 +41,7 @@ pub enum Error {
     #[error("containerd does not start: {0}")]
     RuntimeStart(String),
     /// A request to the API.
-    #[error("{0}")]
+    #[error(transparent)]
     Api(#[from] Status),
     /// An object that the API answered does not decode.
     #[error("decode {what}: {source}")]

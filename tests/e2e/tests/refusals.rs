@@ -145,11 +145,13 @@ fn an_agent_tells_why_it_does_not_start() {
     let said = agent(&["env"], &address(), &own, "b");
     assert!(said.contains("holds the data of another cluster") && said.contains("--data-dir"), "{said}");
 
-    // Nothing to run containers with: in a network of its own, so that nothing is changed should it go on.
+    // Nothing to run containers with: a view of the machine without containerd, and in a network of its own,
+    // so that nothing is changed should it go on.
     let pem = std::fs::read(format!("{}/server/tls/server-ca.crt", first_server())).expect("the CA");
     std::fs::create_dir_all(dir.file("c/agent")).expect("a directory");
     std::fs::write(dir.file("c/agent/server-ca.crt"), pem).expect("written");
-    let bare = ["/usr/bin/unshare", "--net", "/usr/bin/env", "PATH=/nonexistent"];
+    let hide = "mount --bind /dev/null /usr/bin/containerd && exec \"$@\"";
+    let bare = ["unshare", "--net", "--mount", "sh", "-c", hide, "sh"];
     let said = agent(&bare, "https://127.0.0.1:9", &own, "c");
-    assert!(said.contains("containerd") && said.contains("install"), "{said}");
+    assert!(said.contains("containerd is not installed: install the package"), "{said}");
 }

@@ -11,6 +11,7 @@ mod limit_ranger;
 mod namespace_lifecycle;
 mod node_restriction;
 mod node_taints;
+mod pod_security;
 mod priority;
 mod runtime_class;
 mod service_account;
@@ -30,6 +31,7 @@ pub(crate) static TABLE: &[Row] = &[
     (|| Arc::new(service_account::ServiceAccount), true),
     (|| Arc::new(node_restriction::NodeRestriction), true),
     (|| Arc::new(node_taints::TaintNodesByCondition), true),
+    (|| Arc::new(pod_security::PodSecurity), true),
     (|| Arc::new(priority::Priority), true),
     (|| Arc::new(default_tolerations::DefaultTolerationSeconds), true),
     (|| Arc::new(default_classes::DefaultStorageClass), true),

@@ -4,5 +4,6 @@ mod chain;
 mod classes;
 mod limits;
 mod nodes;
+mod pod_security;
 mod plugins;
 mod world;

@@ -7,7 +7,7 @@ use kybern_api::object::{Head, Object};
 use kybern_api::seam::{Ids, Lister};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 type Key = (String, String, String, String);
 
@@ -72,6 +72,8 @@ pub struct Call<'a> {
     pub old: Option<Value>,
     /// `VERB NAME` pairs that the authoriser allows on signers.
     pub may: &'a [&'a str],
+    /// What the client was told besides.
+    pub warned: Mutex<Vec<String>>,
 }
 
 impl Default for Call<'_> {
@@ -86,6 +88,7 @@ impl Default for Call<'_> {
             name: "x",
             old: None,
             may: &[],
+            warned: Mutex::default(),
         }
     }
 }
@@ -118,7 +121,9 @@ impl Call<'_> {
             ..UserInfo::default()
         };
         let may = |asked: &Attributes| self.may.contains(&format!("{} {}", asked.verb, asked.name).as_str());
-        let env = Env { objects: world, ids: &FixedIds, may: &may, now: jiff::Timestamp::UNIX_EPOCH };
+        let warn = |text| self.warned.lock().expect("warnings").push(text);
+        let now = jiff::Timestamp::UNIX_EPOCH;
+        let env = Env { objects: world, ids: &FixedIds, may: &may, warn: &warn, now };
         let request = Request {
             user: &user,
             operation: self.operation,

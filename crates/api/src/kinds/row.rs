@@ -36,6 +36,7 @@ impl Row {
             sealed: false,
             create_on_update: false,
             needs_revision: false,
+            pod_template: None,
             strategy: &Plain,
         })
     }
@@ -130,6 +131,11 @@ impl Row {
         if let Some(last) = self.0.selectable.last_mut() {
             last.alias = Some(alias.into());
         }
+        self
+    }
+    /// Its pods come from the template at this JSON pointer.
+    pub(crate) fn pods_from(mut self, template: &'static str) -> Self {
+        self.0.pod_template = Some(template);
         self
     }
     pub(crate) fn columns<const N: usize>(mut self, columns: [Column; N]) -> Self {

@@ -69,7 +69,7 @@ impl<'a> Gate<'a> {
         old: Option<&Value>,
     ) -> Result<(), Status> {
         let request = self.request(operation, name, old);
-        let mut run = || self.server.admit(|chain, env| chain.mutate(&request, obj.as_deref_mut(), env), self.auth.now);
+        let mut run = || self.server.admit(|chain, env| chain.mutate(&request, obj.as_deref_mut(), env), self.auth);
         match run() {
             Err(e) if may_be_absence(&e) => {
                 self.server.barrier().await?;
@@ -88,7 +88,7 @@ impl<'a> Gate<'a> {
         old: Option<&Value>,
     ) -> Result<(), Status> {
         let request = self.request(operation, name, old);
-        let run = || self.server.admit(|chain, env| chain.validate(&request, obj, env), self.auth.now);
+        let run = || self.server.admit(|chain, env| chain.validate(&request, obj, env), self.auth);
         match run() {
             Err(e) if may_be_absence(&e) => {
                 self.server.barrier().await?;

@@ -13,6 +13,7 @@ use serde_json::Value;
 pub(super) fn row() -> KindDef {
     let [containers, images] = workload::containers();
     Row::new("apps", "v1", "DaemonSet", "daemonsets")
+        .pods_from("/spec/template")
         .short(&["ds"])
         .category("all")
         .status()

@@ -12,6 +12,7 @@ use serde_json::Value;
 pub(super) fn row() -> KindDef {
     let [containers, images] = workload::containers();
     Row::new("apps", "v1", "Deployment", "deployments")
+        .pods_from("/spec/template")
         .short(&["deploy"])
         .category("all")
         .scale()

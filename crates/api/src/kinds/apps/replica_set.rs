@@ -13,6 +13,7 @@ pub(super) fn row() -> KindDef {
     let [desired, current, ready] = workload::replicas();
     let [containers, images] = workload::containers();
     Row::new("apps", "v1", "ReplicaSet", "replicasets")
+        .pods_from("/spec/template")
         .short(&["rs"])
         .category("all")
         .scale()

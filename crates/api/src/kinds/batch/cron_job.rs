@@ -12,6 +12,7 @@ use serde_json::Value;
 
 pub(super) fn row() -> KindDef {
     Row::new("batch", "v1", "CronJob", "cronjobs")
+        .pods_from("/spec/jobTemplate/spec/template")
         .short(&["cj"])
         .category("all")
         .status()

@@ -15,6 +15,7 @@ use serde_json::Value;
 pub(super) fn row() -> KindDef {
     let [containers, images] = workload::containers();
     Row::new("batch", "v1", "Job", "jobs")
+        .pods_from("/spec/template")
         .category("all")
         .status()
         .select_from("status.successful", "status.succeeded")

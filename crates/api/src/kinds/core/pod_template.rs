@@ -12,6 +12,7 @@ use serde_json::Value;
 
 pub(super) fn row() -> KindDef {
     Row::new("", "v1", "PodTemplate", "podtemplates")
+        .pods_from("/template")
         .columns([
             name(),
             computed("Containers", "Names of the containers.", |v| {

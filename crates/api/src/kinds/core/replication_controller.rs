@@ -16,6 +16,7 @@ pub(super) fn row() -> KindDef {
     let [desired, current, ready] = workload::replicas();
     let [containers, images] = workload::containers();
     Row::new("", "v1", "ReplicationController", "replicationcontrollers")
+        .pods_from("/spec/template")
         .short(&["rc"])
         .category("all")
         .scale()

@@ -73,7 +73,7 @@ fn since(services: &Services, logs: &Logs) -> Result<Option<jiff::Timestamp>, St
 enum SendError {
     #[error("read the log: {0}")]
     Read(#[from] std::io::Error),
-    #[error("{0}")]
+    #[error(transparent)]
     Send(#[from] kybern_stream::mux::ChannelError),
 }
 
