@@ -9,10 +9,12 @@
 pub mod attributes;
 pub mod codec;
 pub mod error;
+pub mod indexes;
 pub mod kind;
 pub mod kinds;
 pub mod meta;
 pub mod object;
+pub mod schedule;
 pub mod schema;
 pub mod seam;
 pub mod tree;

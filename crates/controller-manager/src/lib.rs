@@ -9,8 +9,10 @@
 
 mod controllers;
 mod kinds;
+mod members;
 mod ownership;
 mod rows;
+mod template;
 
 #[cfg(test)]
 mod cases;

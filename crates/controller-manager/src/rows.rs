@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kybern_api::meta::selector::Selector;
@@ -67,6 +68,54 @@ pub struct PodRow {
     pub restarts: i32,
     /// The annotation controller.kubernetes.io/pod-deletion-cost.
     pub deletion_cost: i32,
+    /// What a pod of a job has besides.
+    pub job: Option<Box<JobPod>>,
+}
+
+/// What the job controller asks of a pod.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct JobPod {
+    /// The annotation batch.kubernetes.io/job-completion-index.
+    pub index: Option<u32>,
+    /// Counted and ignored failures of earlier pods of the index, from annotations.
+    pub failures: (i32, i32),
+    /// When it ended (or was asked to), seconds since the epoch; when it was made, as long as it runs.
+    pub finished: i64,
+    /// Restarts of all init containers.
+    pub init_restarts: i32,
+}
+
+impl JobPod {
+    /// Failures of earlier pods of the index, ignored ones too.
+    pub fn failures_of_index(&self) -> i32 {
+        self.failures.0.saturating_add(self.failures.1)
+    }
+    fn of(object: &Object, meta: &MetaParts, status: &StatusParts) -> Option<Box<Self>> {
+        object.head.controller().filter(|o| o.kind == "Job")?;
+        let annotation = |key: &str| meta.annotations.as_ref()?.get(key).map(SmolStr::as_str);
+        let number = |key: &str| annotation(key).and_then(|n| n.parse().ok()).unwrap_or(0);
+        Some(Box::new(Self {
+            index: annotation("batch.kubernetes.io/job-completion-index").and_then(|i| i.parse().ok()),
+            failures: (
+                number("batch.kubernetes.io/job-index-failure-count"),
+                number("batch.kubernetes.io/job-index-ignored-failure-count"),
+            ),
+            finished: finish_time(object, meta, status),
+            init_restarts: status.init_container_statuses.iter().map(|c| c.restart_count).sum(),
+        }))
+    }
+}
+
+/// When the last container ended; else since when the pod is not ready; else when it was deleted.
+fn finish_time(object: &Object, meta: &MetaParts, status: &StatusParts) -> i64 {
+    let ends: Option<Vec<i64>> = status.container_statuses.iter().map(RestartParts::ended).collect();
+    let not_ready = || {
+        let ready = status.conditions.iter().find(|c| c.kind == "Ready" && c.status == "False");
+        ready.and_then(|c| c.last_transition_time).map(Timestamp::as_second)
+    };
+    let deleted = || object.head.deleting.map(|at| at - meta.deletion_grace_period_seconds);
+    let ended = ends.and_then(|ends| ends.into_iter().max());
+    ended.or_else(not_ready).or_else(deleted).unwrap_or(object.head.created)
 }
 
 #[derive(Deserialize, Default)]
@@ -77,9 +126,10 @@ struct PodParts {
     status: StatusParts,
 }
 #[derive(Deserialize, Default)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 struct MetaParts {
     annotations: Option<HashMap<SmolStr, SmolStr>>,
+    deletion_grace_period_seconds: i64,
 }
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
@@ -96,6 +146,7 @@ struct StatusParts {
     #[serde(rename = "podIPs")]
     pod_ips: Vec<IpParts>,
     container_statuses: Vec<RestartParts>,
+    init_container_statuses: Vec<RestartParts>,
 }
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
@@ -114,6 +165,23 @@ struct IpParts {
 #[serde(rename_all = "camelCase", default)]
 struct RestartParts {
     restart_count: i32,
+    state: StateParts,
+}
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct StateParts {
+    terminated: Option<EndParts>,
+}
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct EndParts {
+    finished_at: Option<Timestamp>,
+}
+
+impl RestartParts {
+    fn ended(&self) -> Option<i64> {
+        self.state.terminated.as_ref()?.finished_at.map(Timestamp::as_second)
+    }
 }
 
 impl PodRow {
@@ -121,6 +189,7 @@ impl PodRow {
     pub fn of(object: &Object) -> Self {
         let parts: PodParts = object.view().unwrap_or_default();
         let ready = parts.status.conditions.iter().find(|c| c.kind == "Ready");
+        let job = JobPod::of(object, &parts.metadata, &parts.status);
         let cost =
             parts.metadata.annotations.unwrap_or_default().get("controller.kubernetes.io/pod-deletion-cost").cloned();
         let SpecParts { node_name, hostname, subdomain } = parts.spec;
@@ -133,6 +202,7 @@ impl PodRow {
             host: (!hostname.is_empty() && !subdomain.is_empty()).then_some((hostname, subdomain)),
             restarts: parts.status.container_statuses.iter().map(|c| c.restart_count).sum(),
             deletion_cost: cost.and_then(|c| c.parse().ok()).unwrap_or(0),
+            job,
         }
     }
 }
@@ -160,7 +230,8 @@ pub fn rows(steady: &Steady) -> HashMap<Resource, RowFn> {
             Arc::new(|o: &Object| -> kybern_client::store::Row { Arc::new(PodRow::of(o)) }) as RowFn,
         ),
         (typed::resource::<ReplicaSet>(), Arc::clone(&label_selector)),
-        (typed::resource::<Deployment>(), label_selector),
+        (typed::resource::<Deployment>(), Arc::clone(&label_selector)),
+        (typed::resource::<Job>(), label_selector),
         (typed::resource::<Service>(), plain_selector),
         (
             typed::resource::<Lease>(),

@@ -2,6 +2,7 @@
 
 mod allocator;
 mod cli;
+mod clock;
 mod commands;
 mod config;
 mod dev;

@@ -105,6 +105,10 @@ impl<'p, 'v> Field<'p, 'v> {
     pub fn invalid_value(&self, value: &Value, text: &str, out: &mut Causes) {
         self.report("FieldValueInvalid", format!("Invalid value: {value}: {text}"), out);
     }
+    /// `Invalid value: text`, where no single value is to blame.
+    pub fn invalid_only(&self, text: &str, out: &mut Causes) {
+        self.report("FieldValueInvalid", format!("Invalid value: {text}"), out);
+    }
     /// One `Invalid value` for each problem.
     pub fn invalid_each(&self, problems: Vec<String>, out: &mut Causes) {
         problems.iter().for_each(|p| self.invalid(p, out));

@@ -38,7 +38,10 @@ pub fn template(template: &Field<'_, '_>, holder: Holder, out: &mut Causes) {
                 deadline.forbidden("activeDeadlineSeconds in a workload's template is not supported", out);
             }
         }
-        Holder::ToCompletion if policy.text() == "Always" => policy.unsupported(&["Never", "OnFailure"], out),
+        // Always is also what a template without a policy is given.
+        Holder::ToCompletion if policy.text() == "Always" => {
+            policy.required("valid values: \"OnFailure\", \"Never\"", out);
+        }
         Holder::ToCompletion | Holder::Any => {}
     }
 }

@@ -1,10 +1,12 @@
 //! The table of controllers. A new controller is one file (or folder) and one line here.
 
 mod bootstrap_tokens;
+mod cron_job;
 mod csr;
 mod deployment;
 mod endpoints;
 mod garbage;
+mod job;
 mod namespace_lifecycle;
 mod namespaces;
 mod node_ipam;
@@ -35,6 +37,9 @@ pub(crate) fn table(settings: Settings) -> Vec<ControllerDef> {
         namespace_lifecycle::def(&kinds),
         deployment::def(),
         replicaset::def(),
+        job::def(),
+        job::ttl::def(),
+        cron_job::def(),
         endpoints::slices(),
         endpoints::endpoints(),
         garbage::def(&kinds),

@@ -49,7 +49,7 @@ pub fn run(args: ServerArgs) -> Result<()> {
 async fn serve(config: Server) -> Result<()> {
     let stop = super::until_told_to_stop()?;
     tls::provider().as_ref().clone().install_default().ok();
-    let clock = SystemClock::default();
+    let (clock, moved) = (SystemClock::default(), crate::clock::of_cluster()?);
     // Ports first: a conflict should show before anything is made.
     let listener = listen(config.api_port).await?;
     let place = place(&config, clock).await?;
@@ -58,7 +58,7 @@ async fn serve(config: Server) -> Result<()> {
     let store =
         RaftStore::start(store_config(&config, &keys, place.cluster, place.member, clock)?, &mut metrics).await?;
     let founded = place.peers.is_none();
-    let api = api_server(&config, &keys, &store, clock, metrics)?;
+    let api = api_server(&config, &keys, &store, moved, metrics)?;
     api.nodes().set_peers(Arc::new(peers(&config, &keys, &api, store.id(), clock)?));
     let identity = Identity::new(&keys.serving_certificate(&config.name, &names(&config), DOMAIN, clock.now())?)?;
     let serving = tokio::spawn({
@@ -68,7 +68,7 @@ async fn serve(config: Server) -> Result<()> {
     let leading = Leading {
         api: api.clone(),
         keys: keys.clone(),
-        clock,
+        clock: moved,
         name: config.name.clone(),
         cluster_cidr: config.cluster_cidr,
         tokens: if founded { given_tokens(&config)? } else { Vec::new() },

@@ -1,13 +1,14 @@
 //! CronJob: a Job at certain times.
 
+use super::job_spec;
 use crate::kind::{Causes, Context, KindDef, Strategy};
 use crate::kinds::cells;
 use crate::kinds::pod_defaults;
 use crate::kinds::row::{Row, age, computed, name, text, text_or};
+use crate::meta;
+use crate::schedule::{self, Schedule};
 use crate::tree;
-use crate::validate;
 use crate::validate::Field;
-use crate::validate::Holder;
 use serde_json::Value;
 
 pub(super) fn row() -> KindDef {
@@ -46,7 +47,6 @@ pub(super) fn row() -> KindDef {
             })
             .wide(),
         ])
-        .inert()
         .strategy(&CronJob)
         .build()
 }
@@ -64,18 +64,83 @@ impl Strategy for CronJob {
             pod_defaults::template(template);
         }
     }
-    fn validate(&self, _ctx: &Context<'_>, obj: &Value, _old: Option<&Value>, out: &mut Causes) {
+    fn validate(&self, ctx: &Context<'_>, obj: &Value, old: Option<&Value>, out: &mut Causes) {
+        if ctx.subresource == "status" {
+            return;
+        }
         let root = Field::root(obj);
-        let spec = root.field("spec");
-        spec.field("schedule").demand(out);
-        spec.field("concurrencyPolicy").one_of(&["Allow", "Forbid", "Replace"], out);
-        let job = spec.field("jobTemplate");
-        let job = job.field("spec");
-        validate::template(&job.field("template"), Holder::ToCompletion, out);
         let metadata = root.field("metadata");
-        if metadata.field("name").text().len() > NAME_MAX {
+        let spec = root.field("spec");
+        schedule(&spec, old, out);
+        spec.field("startingDeadlineSeconds").not_negative(out);
+        let zone = spec.field("timeZone");
+        if old.is_none_or(|old| tree::at(old, "spec.timeZone").unwrap_or(&tree::NULL) != zone.value) {
+            time_zone(&zone, out);
+        }
+        spec.field("concurrencyPolicy").one_of(&["Allow", "Forbid", "Replace"], out);
+        job_template(&spec.field("jobTemplate"), out);
+        spec.field("successfulJobsHistoryLimit").not_negative(out);
+        spec.field("failedJobsHistoryLimit").not_negative(out);
+        if old.is_none() && metadata.field("name").text().len() > NAME_MAX {
             metadata.field("name").invalid("must be no more than 52 characters", out);
         }
+    }
+    fn warnings(&self, _ctx: &Context<'_>, obj: &Value, old: Option<&Value>) -> Vec<String> {
+        let mut warnings = Vec::from_iter(super::name_warning(obj, old));
+        if tree::text(obj, "spec.schedule").contains("TZ") {
+            warnings.push("cannot use TZ or CRON_TZ in spec.schedule, use timeZone field instead".to_owned());
+        }
+        warnings
+    }
+}
+
+/// A zone inside the schedule is refused, unless it was there before this was said.
+fn schedule(spec: &Field<'_, '_>, old: Option<&Value>, out: &mut Causes) {
+    let text = spec.field("schedule");
+    if !text.demand(out) {
+        return;
+    }
+    let (fields, has_zone) = match text.text().split_once(' ') {
+        Some((first, rest)) if first.starts_with("TZ=") || first.starts_with("CRON_TZ=") => (rest.trim(), true),
+        _ => (text.text(), text.text().contains("TZ")),
+    };
+    if let Err(why) = Schedule::parse(fields) {
+        text.invalid(&why, out);
+    }
+    let had_zone = old.is_some_and(|old| tree::text(old, "spec.schedule").contains("TZ"));
+    if has_zone && had_zone && spec.field("timeZone").present() {
+        text.invalid("cannot use both timeZone field and TZ or CRON_TZ in schedule", out);
+    } else if has_zone && !had_zone {
+        text.invalid("cannot use TZ or CRON_TZ in schedule, use timeZone field instead", out);
+    }
+}
+
+fn time_zone(zone: &Field<'_, '_>, out: &mut Causes) {
+    if !zone.present() {
+        return;
+    }
+    if zone.text().is_empty() {
+        return zone.invalid("timeZone must be nil or non-empty string", out);
+    }
+    if zone.text().eq_ignore_ascii_case("Local") {
+        zone.invalid("timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones", out);
+    }
+    if let Err(why) = schedule::zone(zone.text()) {
+        zone.invalid(&why, out);
+    }
+}
+
+fn job_template(template: &Field<'_, '_>, out: &mut Causes) {
+    let (metadata, spec) = (template.field("metadata"), template.field("spec"));
+    meta::labels(&metadata.field("labels"), out);
+    meta::annotations(&metadata.field("annotations"), out);
+    job_spec::validate(&spec, out);
+    let (selector, manual) = (spec.field("selector"), spec.field("manualSelector"));
+    if selector.present() {
+        selector.invalid("`selector` will be auto-generated", out);
+    }
+    if manual.flag() {
+        manual.unsupported(&["nil", "false"], out);
     }
 }
 

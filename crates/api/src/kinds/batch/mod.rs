@@ -2,9 +2,13 @@
 
 mod cron_job;
 mod job;
+mod job_policies;
+mod job_spec;
+mod job_status;
+mod job_update;
 
-use super::pod_defaults;
 use crate::kind::KindDef;
+use crate::meta::names;
 use crate::tree;
 use serde_json::Value;
 
@@ -12,25 +16,13 @@ pub(super) fn rows() -> Vec<KindDef> {
     vec![cron_job::row(), job::row()]
 }
 
-/// Defaults of a job's spec.
-fn job_spec_defaults(spec: &mut Value) {
-    if spec.get("parallelism").is_none() {
-        tree::set_if_absent(spec, "completions", 1);
-    }
-    tree::set_if_absent(spec, "parallelism", 1);
-    let per_index = spec.get("backoffLimitPerIndex").is_some();
-    tree::set_if_absent(spec, "backoffLimit", if per_index { i64::from(i32::MAX) } else { 6 });
-    tree::set_default(spec, "completionMode", "NonIndexed");
-    tree::set_if_absent(spec, "suspend", false);
-    tree::set_if_absent(spec, "manualSelector", false);
-    let failure_policy = spec.get("podFailurePolicy").is_some();
-    tree::set_default(spec, "podReplacementPolicy", if failure_policy { "Failed" } else { "TerminatingOrFailed" });
-    if let Some(policy) = spec.get_mut("podFailurePolicy") {
-        tree::each(policy, "rules", |rule| {
-            tree::each(rule, "onPodConditions", |condition| tree::set_default(condition, "status", "True"));
-        });
-    }
-    if let Some(template) = spec.get_mut("template") {
-        pod_defaults::template(template);
-    }
+/// A new job's name should be a label, since its pods and their hosts are named after it.
+fn name_warning(obj: &Value, old: Option<&Value>) -> Option<String> {
+    let problems = names::label(tree::text(obj, "metadata.name"));
+    (old.is_none() && !problems.is_empty()).then(|| {
+        format!(
+            "metadata.name: this is used in Pod names and hostnames, which can result in surprising behavior; a DNS label is recommended: [{}]",
+            problems.join(" ")
+        )
+    })
 }
