@@ -1,7 +1,9 @@
 //! Long runs on demand: `cargo xtask soak NAME`. Each leaves the machine as it found it.
 
+mod cluster;
 mod leftovers;
 mod updown;
+mod workloads;
 
 use anyhow::{Result, bail};
 
@@ -13,11 +15,18 @@ struct Soak {
 }
 
 /// Every soak. A new one is a file and a line here.
-const TABLE: &[Soak] = &[Soak {
-    name: "updown",
-    about: "up.sh twice, SIGKILL of everything, up.sh again, down.sh; nothing may be left (about 3 minutes)",
-    run: updown::run,
-}];
+const TABLE: &[Soak] = &[
+    Soak {
+        name: "updown",
+        about: "up.sh twice, SIGKILL of everything, up.sh again, down.sh; nothing may be left (about 3 minutes)",
+        run: updown::run,
+    },
+    Soak {
+        name: "workloads",
+        about: "Jobs and rollouts while leaders and agents are killed; everything counts once (about 2 minutes)",
+        run: workloads::run,
+    },
+];
 
 /// Runs a soak by name.
 ///

@@ -1,0 +1,93 @@
+//! A dev cluster of a soak's own, removed with the value.
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// How long a soak waits for anything.
+pub(super) const PATIENCE: Duration = Duration::from_secs(180);
+
+pub(super) struct Cluster {
+    name: &'static str,
+    program: PathBuf,
+    kubeconfig: String,
+}
+
+impl Cluster {
+    /// Creates it, with the web image on every node.
+    pub(super) fn create(name: &'static str, servers: u32, nodes: u32) -> Result<Self> {
+        let target =
+            std::env::var("CARGO_TARGET_DIR").context("CARGO_TARGET_DIR is not set: run through deploy/env.sh")?;
+        let mut cluster = Self { name, program: PathBuf::from(target).join("release/kybern"), kubeconfig: String::new() };
+        cluster.kybern(&["dev", "delete"])?;
+        cluster.kybern(&["dev", "create", "--servers", &servers.to_string(), "--nodes", &nodes.to_string()])?;
+        let image = Command::new("deploy/web-image.sh").output().context("deploy/web-image.sh")?;
+        cluster.kybern(&["image", "import", String::from_utf8_lossy(&image.stdout).trim()])?;
+        cluster.kubeconfig = cluster.kybern(&["dev", "kubeconfig"])?.trim().to_owned();
+        Ok(cluster)
+    }
+
+    /// Runs the program on this cluster; what it said.
+    pub(super) fn kybern(&self, args: &[&str]) -> Result<String> {
+        said(Command::new(&self.program).args(args).args(["--name", self.name]), args)
+    }
+
+    /// Runs kubectl on this cluster; what it said.
+    pub(super) fn kubectl(&self, args: &[&str]) -> Result<String> {
+        let program = std::env::var("KUBECTL").unwrap_or_else(|_| "kubectl".into());
+        said(Command::new(program).env("KUBECONFIG", &self.kubeconfig).args(args), args)
+    }
+
+    /// Applies a manifest.
+    pub(super) fn apply(&self, manifest: &str) -> Result<()> {
+        let path = std::env::temp_dir().join(format!("kybern-soak-{}-{}.yaml", self.name, std::process::id()));
+        std::fs::write(&path, manifest)?;
+        let applied = self.patiently("apply", || self.kubectl(&["apply", "-f", &path.to_string_lossy()]));
+        std::fs::remove_file(&path)?;
+        applied.map(|_| ())
+    }
+
+    /// An object or list as JSON.
+    pub(super) fn get(&self, what: &[&str]) -> Result<Value> {
+        let mut args = vec!["get", "-o", "json"];
+        args.extend_from_slice(what);
+        Ok(serde_json::from_str(&self.kubectl(&args)?)?)
+    }
+
+    /// Tries until it succeeds: while servers are killed, single calls fail.
+    pub(super) fn patiently<T>(&self, what: &str, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match attempt() {
+                Err(e) if Instant::now() > deadline => return Err(e.context(format!("{what}: not within {PATIENCE:?}"))),
+                Err(_) => std::thread::sleep(Duration::from_millis(300)),
+                done => return done,
+            }
+        }
+    }
+
+    /// The server that leads: its controllers hold this Lease.
+    pub(super) fn leader(&self) -> Result<String> {
+        let lease = self.patiently("a leader", || self.get(&["lease", "-n", "kube-system", "kube-controller-manager"]))?;
+        let holder = lease["spec"]["holderIdentity"].as_str().unwrap_or_default();
+        holder.split('_').next().filter(|h| !h.is_empty()).map(str::to_owned).context("the lease has no holder")
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if let Err(e) = self.kybern(&["dev", "delete"]) {
+            eprintln!("{e:#}");
+        }
+    }
+}
+
+fn said(command: &mut Command, args: &[&str]) -> Result<String> {
+    let out = command.output().with_context(|| format!("cannot run {:?}", command.get_program()))?;
+    if !out.status.success() {
+        bail!("{}: {}", args.join(" "), String::from_utf8_lossy(&out.stderr).trim());
+    }
+    Ok(String::from_utf8_lossy(&out.stdout).into_owned())
+}
