@@ -14,6 +14,7 @@ pub mod kind;
 pub mod kinds;
 pub mod meta;
 pub mod object;
+pub mod placement;
 pub mod schedule;
 pub mod schema;
 pub mod seam;

@@ -106,7 +106,7 @@ impl Store {
         self.items.range(from..).take_while(move |(n, _)| n.namespace == namespace).map(|(_, i)| i)
     }
     /// The objects that name this uid among their owners, by namespace and name.
-    pub fn owned<'a>(&'a self, uid: &'a str) -> impl Iterator<Item = &'a Item> {
+    pub fn owned<'a>(&'a self, uid: &str) -> impl Iterator<Item = &'a Item> {
         let from = (SmolStr::new(uid), Name::default());
         self.owners.range(from..).take_while(move |(u, _)| u == uid).filter_map(|(_, n)| self.items.get(n))
     }

@@ -41,6 +41,9 @@ struct Case {
     /// JSON merge patches of objects of the file's world, by `kind name`.
     #[serde(default)]
     with: BTreeMap<String, Value>,
+    /// Objects of the file's world that are not there, by `kind name`.
+    #[serde(default)]
+    without: Vec<String>,
     want: Value,
 }
 
@@ -101,12 +104,17 @@ fn merge(to: &mut Value, patch: &Value) {
 
 fn world_of(file: &File, case: &Case) -> Vec<Value> {
     let mut objects: Vec<Value> = file.world.iter().chain(&case.world).cloned().collect();
+    let named = |o: &Value, name: &str| {
+        let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
+        format!("{} {}", text(&o["kind"]), text(&o["metadata"]["name"])) == name
+    };
     for (at, patch) in &case.with {
-        let named = |o: &&mut Value| {
-            format!("{} {}", o["kind"].as_str().unwrap_or_default(), o["metadata"]["name"].as_str().unwrap_or_default())
-                == *at
-        };
-        merge(objects.iter_mut().find(named).unwrap_or_else(|| panic!("{}: no {at}", case.name)), patch);
+        let object = objects.iter_mut().find(|o| named(o, at));
+        merge(object.unwrap_or_else(|| panic!("{}: no {at}", case.name)), patch);
+    }
+    for gone in &case.without {
+        let at = objects.iter().position(|o| named(o, gone));
+        objects.remove(at.unwrap_or_else(|| panic!("{}: no {gone}", case.name)));
     }
     objects
 }

@@ -3,15 +3,18 @@
 //! Must never know: the store, TLS, keys (certificates are signed by what is handed in), where it
 //! runs. Every controller is a client with its own identity and role.
 //!
-//! Entry points: [`run`] (on the server that leads, until it no longer does) and [`roles`] (what
-//! each controller may do, from the same table). Invariants: a plan is a function of the view, the
+//! Entry points: [`run`] (on the server that leads, until it no longer does), [`roles`] (what each
+//! controller may do) and [`definitions`], all from the same table. Invariants: a plan is a function of the view, the
 //! key and the time; a converged cluster is not written to; nothing is polled.
 
 mod controllers;
+mod hash;
 mod kinds;
 mod members;
 mod ownership;
+mod revisions;
 mod rows;
+mod shares;
 mod template;
 
 #[cfg(test)]
@@ -22,10 +25,11 @@ use ipnet::IpNet;
 use kybern_api::seam::{Clock, Ids};
 use kybern_client::set::InformerSet;
 use kybern_client::write::Writer;
-use kybern_reconcile::def::{Role, role};
+use kybern_reconcile::def::{ControllerDef, Role, role};
 use kybern_reconcile::lease;
 use kybern_reconcile::run::{Runtime, TransportFactory};
 use kybern_reconcile::steady::Steady;
+pub use rows::rows as informer_rows;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -109,19 +113,24 @@ async fn hold_lease(writer: Writer, holder: String, clock: Arc<dyn Clock>) {
     }
 }
 
-/// What each controller may do. (The shared informers and the lease are the default cluster role
-/// `system:kube-controller-manager`'s business.)
-pub fn roles() -> Vec<Role> {
+/// Every controller's definition, for who reads definitions without running them (roles, simulations,
+/// benchmarks). Their signer signs nothing.
+pub fn definitions() -> Vec<ControllerDef> {
     struct NoSigner;
     impl CertificateSigner for NoSigner {
         fn sign(&self, _: &str, _: &str, _: &[String], _: Option<u32>, _: jiff::Timestamp) -> Result<String, String> {
-            Err("roles need no signer".into())
+            Err("definitions need no signer".into())
         }
     }
-    let settings = Settings {
+    table(Settings {
         cluster_cidr: IpNet::V4(ipnet::Ipv4Net::default()),
         ca_pem: String::new(),
         signer: Arc::new(NoSigner),
-    };
-    table(settings).iter().map(role).collect()
+    })
+}
+
+/// What each controller may do. (The shared informers and the lease are the default cluster role
+/// `system:kube-controller-manager`'s business.)
+pub fn roles() -> Vec<Role> {
+    definitions().iter().map(role).collect()
 }

@@ -19,6 +19,15 @@ pub(crate) fn claim<'a, K: Kind, O: Kind>(
     owner: &'a Object,
     selector: &Selector,
 ) -> (Vec<&'a Item>, Plan) {
+    claim_where::<K, O>(view, owner, |object| selector.matches(&*object.head))
+}
+
+/// Like [`claim`], with any rule for what belongs to the owner.
+pub(crate) fn claim_where<'a, K: Kind, O: Kind>(
+    view: &'a View,
+    owner: &'a Object,
+    belongs: impl Fn(&Object) -> bool,
+) -> (Vec<&'a Item>, Plan) {
     let store = view.of::<K>();
     let mut plan = Plan::none();
     let mut owned = Vec::new();
@@ -26,14 +35,14 @@ pub(crate) fn claim<'a, K: Kind, O: Kind>(
         if item.object.head.controller().is_none_or(|c| c.uid != owner.head.uid) {
             continue;
         }
-        if selector.matches(&*item.object.head) {
+        if belongs(&item.object) {
             owned.push(item);
         } else if item.object.head.deleting.is_none() && owner.head.deleting.is_none() {
             let rest = item.object.head.owners.iter().filter(|o| o.uid != owner.head.uid).map(reference).collect();
             plan.act(set_owners::<K>(&item.object, rest));
         }
     }
-    let adopted = adopt::<K, O>(view, owner, selector);
+    let adopted = adopt::<K, O>(view, owner, belongs);
     if !adopted.is_empty() {
         plan.require(Guard::Alive {
             object: Ref::typed::<O>(owner.head.namespace.clone(), owner.head.name.clone()),
@@ -44,13 +53,13 @@ pub(crate) fn claim<'a, K: Kind, O: Kind>(
     (owned, plan)
 }
 
-fn adopt<K: Kind, O: Kind>(view: &View, owner: &Object, selector: &Selector) -> Vec<Action> {
+fn adopt<K: Kind, O: Kind>(view: &View, owner: &Object, belongs: impl Fn(&Object) -> bool) -> Vec<Action> {
     if owner.head.deleting.is_some() {
         return Vec::new();
     }
     let orphans = view.of::<K>().orphans(&owner.head.namespace);
     orphans
-        .filter(|item| item.object.head.deleting.is_none() && selector.matches(&*item.object.head))
+        .filter(|item| item.object.head.deleting.is_none() && belongs(&item.object))
         .map(|item| {
             let mut owners: Vec<OwnerReference> = item.object.head.owners.iter().map(reference).collect();
             owners.push(controller_reference::<O>(owner));
@@ -59,7 +68,8 @@ fn adopt<K: Kind, O: Kind>(view: &View, owner: &Object, selector: &Selector) -> 
         .collect()
 }
 
-fn set_owners<K: Kind>(object: &Object, owners: Vec<OwnerReference>) -> Action {
+/// Gives an object these owners, unless it changed meanwhile.
+pub(crate) fn set_owners<K: Kind>(object: &Object, owners: Vec<OwnerReference>) -> Action {
     let meta = json!({"ownerReferences": owners, "resourceVersion": object.revision.to_string()});
     Action::Patch {
         to: Ref::typed::<K>(object.head.namespace.clone(), object.head.name.clone()),

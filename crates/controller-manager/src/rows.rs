@@ -1,10 +1,10 @@
 //! Small extracts of objects, made once per event, so that plans rarely decode.
 
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::{Node, Pod, ReplicationController, Service, Taint};
 use kybern_api::meta::selector::Selector;
 use kybern_api::object::Object;
 use kybern_client::store::RowFn;
@@ -207,6 +207,32 @@ impl PodRow {
     }
 }
 
+/// What decides about a node besides its labels.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct NodeRow {
+    /// spec.taints
+    pub taints: Vec<Taint>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct NodeParts {
+    spec: NodeSpecParts,
+}
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct NodeSpecParts {
+    taints: Vec<Taint>,
+}
+
+impl NodeRow {
+    /// The row of a node. One that cannot be read (a defect of the store) reads as untainted.
+    pub fn of(object: &Object) -> Self {
+        let parts: NodeParts = object.view().unwrap_or_default();
+        Self { taints: parts.spec.taints }
+    }
+}
+
 /// The selector of an object that selects pods or replica sets.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SelectorRow(pub Selector);
@@ -230,9 +256,16 @@ pub fn rows(steady: &Steady) -> HashMap<Resource, RowFn> {
             Arc::new(|o: &Object| -> kybern_client::store::Row { Arc::new(PodRow::of(o)) }) as RowFn,
         ),
         (typed::resource::<ReplicaSet>(), Arc::clone(&label_selector)),
+        (typed::resource::<StatefulSet>(), Arc::clone(&label_selector)),
+        (typed::resource::<DaemonSet>(), Arc::clone(&label_selector)),
         (typed::resource::<Deployment>(), Arc::clone(&label_selector)),
         (typed::resource::<Job>(), label_selector),
+        (typed::resource::<ReplicationController>(), Arc::clone(&plain_selector)),
         (typed::resource::<Service>(), plain_selector),
+        (
+            typed::resource::<Node>(),
+            Arc::new(|o: &Object| -> kybern_client::store::Row { Arc::new(NodeRow::of(o)) }) as RowFn,
+        ),
         (
             typed::resource::<Lease>(),
             Arc::new(move |_: &Object| -> kybern_client::store::Row { Arc::new(LeaseRow { seen: steady.now() }) }),

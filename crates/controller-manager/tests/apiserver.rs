@@ -1,15 +1,17 @@
 //! All controllers against the real API server on the memory store, each with no more than its own
 //! role: what they write is valid, and what they need they may do.
 
-use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::core::v1::{Endpoints, Namespace, Pod, Service, ServiceAccount};
+use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
+use k8s_openapi::api::core::v1::{
+    Endpoints, Namespace, Node, PersistentVolumeClaim, Pod, ReplicationController, Service, ServiceAccount,
+};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kybern_api::attributes::UserInfo;
 use kybern_api::seam::SystemIds;
 use kybern_client::informer::Informer;
 use kybern_client::set::InformerSet;
 use kybern_client::store::{Name, Store};
-use kybern_client::transport::MERGE_PATCH;
+use kybern_client::transport::{MERGE_PATCH, STRATEGIC_MERGE_PATCH};
 use kybern_client::typed;
 use kybern_client::write::{At, Writer};
 use kybern_controller_manager::{CertificateSigner, Config, NAME, roles, run};
@@ -189,4 +191,112 @@ async fn a_namespace_is_furnished_emptied_and_gone() {
     c.until::<ServiceAccount>("its account", |s| s.get(&Name::new("shop", "default")).is_some()).await;
     c.writer.delete(At { name: "shop", ..at }, &Default::default()).await.expect("delete");
     c.until::<Namespace>("it is gone", |s| s.get(&Name::new("", "shop")).is_none()).await;
+}
+
+fn template(image: &str) -> Value {
+    json!({"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "c", "image": image}]}})
+}
+
+/// A value of an object.
+fn value(store: &Store, namespace: &str, name: &str, pointer: &str) -> Value {
+    let tree = store.get(&Name::new(namespace, name)).and_then(|i| i.object.tree().ok());
+    tree.and_then(|t| t.pointer(pointer).cloned()).unwrap_or_default()
+}
+
+fn image(store: &Store, pod: &str) -> Value {
+    value(store, "default", pod, "/spec/containers/0/image")
+}
+
+#[tokio::test]
+async fn a_stateful_set_starts_updates_and_keeps_its_claims() {
+    let c = Cluster::start().await;
+    let mut template_of_old = template("web:1");
+    template_of_old["spec"]["containers"][0]["volumeMounts"] = json!([{"name": "data", "mountPath": "/data"}]);
+    let claim = json!({"metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}});
+    let spec = json!({"replicas": 2, "serviceName": "web", "selector": {"matchLabels": {"app": "web"}},
+        "template": template_of_old, "volumeClaimTemplates": [claim],
+        "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Delete", "whenScaled": "Delete"}});
+    c.create::<StatefulSet>(json!({"metadata": {"name": "web"}, "spec": spec})).await;
+    c.until::<Pod>("the first pod", |s| s.len() == 1).await;
+    c.run_pods(1).await;
+    c.until::<Pod>("the second pod", |s| s.len() == 2).await;
+    c.run_pods(2).await;
+    let status = |s: &Store, field: &str| value(s, "default", "web", &format!("/status/{field}"));
+    c.until::<StatefulSet>("both are available", |s| status(s, "availableReplicas") == 2).await;
+    assert_eq!(c.informer::<PersistentVolumeClaim>().list().len(), 2);
+
+    let at = At { resource: &typed::resource::<StatefulSet>(), namespace: "default", name: "web", subresource: "" };
+    let mut new = template_of_old.clone();
+    new["spec"]["containers"][0]["image"] = json!("web:2");
+    c.writer.patch(at, MERGE_PATCH, &json!({"spec": {"template": new}})).await.expect("patch");
+    for pod in ["web-1", "web-0"] {
+        c.until::<Pod>("the next pod is new", |s| image(s, pod) == "web:2").await;
+        c.run_pods(2).await;
+    }
+    let done =
+        |s: &Store| status(s, "updatedReplicas") == 2 && status(s, "currentRevision") == status(s, "updateRevision");
+    c.until::<StatefulSet>("the update is complete", done).await;
+    // What is kept brings the old template back, as `kubectl rollout undo` does it.
+    let revisions = c.informer::<ControllerRevision>().list();
+    let first = revisions.iter().filter_map(|i| i.object.tree().ok()).find(|r| r["revision"] == 1).expect("the first");
+    c.writer.patch(at, STRATEGIC_MERGE_PATCH, &first["data"]).await.expect("undo");
+    for pod in ["web-1", "web-0"] {
+        c.until::<Pod>("the next pod is old again", |s| image(s, pod) == "web:1").await;
+        c.run_pods(2).await;
+    }
+    let numbers = |s: &Store| {
+        let mut all: Vec<i64> = s.iter().filter_map(|i| i.object.tree().ok()?["revision"].as_i64()).collect();
+        all.sort_unstable();
+        all
+    };
+    c.until::<ControllerRevision>("the first is the third now", |s| numbers(s) == [2, 3]).await;
+
+    c.until::<StatefulSet>("all is well", |s| status(s, "readyReplicas") == 2 && done(s)).await;
+    let scale = At { subresource: "scale", ..at };
+    c.writer.patch(scale, MERGE_PATCH, &json!({"spec": {"replicas": 1}})).await.expect("scale");
+    c.until::<PersistentVolumeClaim>("the second pod's claim goes with it", |s| s.len() == 1).await;
+    c.writer.delete(at, &Default::default()).await.expect("delete");
+    c.until::<PersistentVolumeClaim>("the other one goes with the set", Store::is_empty).await;
+}
+
+#[tokio::test]
+async fn a_daemon_set_has_a_pod_on_each_node_and_replaces_them_in_turn() {
+    let c = Cluster::start().await;
+    let nodes = typed::resource::<Node>();
+    for name in ["n1", "n2"] {
+        let node = json!({"kind": "Node", "apiVersion": "v1", "metadata": {"name": name}});
+        c.writer.create(At { resource: &nodes, namespace: "", name: "", subresource: "" }, &node).await.expect("node");
+    }
+    let spec = json!({"selector": {"matchLabels": {"app": "web"}}, "template": template("web:1")});
+    c.create::<DaemonSet>(json!({"metadata": {"name": "web"}, "spec": spec})).await;
+    c.until::<Pod>("a pod for each node", |s| s.len() == 2).await;
+    c.run_pods(2).await;
+    let status = |s: &Store, field: &str| value(s, "default", "web", &format!("/status/{field}"));
+    c.until::<DaemonSet>("both are available", |s| status(s, "numberAvailable") == 2).await;
+
+    let at = At { resource: &typed::resource::<DaemonSet>(), namespace: "default", name: "web", subresource: "" };
+    let patch = json!({"spec": {"template": template("web:2")}});
+    c.writer.patch(at, MERGE_PATCH, &patch).await.expect("patch");
+    let new = |s: &Store| s.iter().filter(|i| image(s, &i.object.head.name) == "web:2").count();
+    for count in 1..=2 {
+        c.until::<Pod>("one more is new", |s| s.len() == 2 && new(s) == count).await;
+        c.run_pods(2).await;
+    }
+    c.until::<DaemonSet>("all are new", |s| {
+        status(s, "updatedNumberScheduled") == 2 && status(s, "numberAvailable") == 2
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_replication_controller_scales() {
+    let c = Cluster::start().await;
+    let spec = json!({"replicas": 2, "template": template("web:1")});
+    c.create::<ReplicationController>(json!({"metadata": {"name": "web"}, "spec": spec})).await;
+    c.until::<Pod>("two pods", |s| s.len() == 2).await;
+    let resource = typed::resource::<ReplicationController>();
+    let at = At { resource: &resource, namespace: "default", name: "web", subresource: "scale" };
+    c.writer.patch(at, MERGE_PATCH, &json!({"spec": {"replicas": 1}})).await.expect("scale");
+    c.until::<Pod>("one pod", |s| s.len() == 1).await;
+    c.until::<ReplicationController>("it says so", |s| value(s, "default", "web", "/status/replicas") == 1).await;
 }

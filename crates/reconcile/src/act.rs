@@ -214,6 +214,9 @@ impl Executor {
     fn announce(&self, announce: Option<&Announce>, name: &str, error: Option<&Status>) {
         let Some(announce) = announce else { return };
         let (reason, text) = if error.is_some() { &announce.failed } else { &announce.done };
+        if reason.is_empty() {
+            return;
+        }
         let mut message = text.replace("{}", name);
         if let Some(status) = error {
             message.push_str(&status.message);

@@ -57,7 +57,8 @@ pub struct Note {
     pub message: String,
 }
 
-/// What to record about an action once its outcome is known. `{}` in a text stands for the name.
+/// What to record about an action once its outcome is known. `{}` in a text stands for the name; an
+/// empty reason records nothing.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Announce {
     /// What the events are about.
@@ -233,6 +234,32 @@ where
     patch["metadata"]["resourceVersion"] = json!(meta.resource_version);
     let to = Ref::typed::<K>(meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default());
     Ok(Some(Action::Patch { to, subresource, media_type: MERGE_PATCH, patch }))
+}
+
+/// The merge patch that makes the status `old` of an object of the kind `K` into `new`, guarded by the
+/// revision of the object; None when equal.
+///
+/// # Errors
+/// When a status does not fit JSON.
+pub fn report<K: k8s_openapi::Resource>(
+    object: &Object,
+    old: Option<&impl Serialize>,
+    new: &impl Serialize,
+) -> Result<Option<Action>, Error> {
+    let before = old.map(serde_json::to_value).transpose().map_err(Error::Encode)?;
+    let after = serde_json::to_value(new).map_err(Error::Encode)?;
+    let Some(diff) = typed::merge_diff(&before.unwrap_or_else(|| json!({})), &after) else { return Ok(None) };
+    Ok(Some(patch_status::<K>(object, diff)))
+}
+
+/// A merge patch of the status of an object of the kind `K`, guarded by the object's revision.
+pub fn patch_status<K: k8s_openapi::Resource>(object: &Object, status: Value) -> Action {
+    Action::Patch {
+        to: Ref::to(&typed::resource::<K>(), object),
+        subresource: "status",
+        media_type: MERGE_PATCH,
+        patch: json!({"metadata": {"resourceVersion": object.revision.to_string()}, "status": status}),
+    }
 }
 
 /// A delete of exactly this object.

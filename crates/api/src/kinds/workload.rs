@@ -2,8 +2,9 @@
 
 use super::cells;
 use super::row::{computed, count};
-use crate::kind::Column;
+use crate::kind::{Causes, Column};
 use crate::tree;
+use crate::validate::{self, Field};
 
 /// The two wide columns of a kind with its template at `spec.template`.
 pub(super) fn containers() -> [Column; 2] {
@@ -36,4 +37,14 @@ pub(super) fn ready() -> Column {
 pub(super) fn selector() -> Column {
     computed("Selector", "Which pods belong to the object.", |v| cells::selector(tree::at(v.obj, "spec.selector")))
         .wide()
+}
+
+/// Checks the status of a ReplicaSet or ReplicationController.
+pub(super) fn replica_status(status: &Field<'_, '_>, out: &mut Causes) {
+    let parts = ["fullyLabeledReplicas", "readyReplicas", "availableReplicas"];
+    validate::counts(status, &["replicas"], out);
+    validate::counts(status, &parts, out);
+    validate::counts(status, &["terminatingReplicas", "observedGeneration"], out);
+    validate::parts(status, &parts, "replicas", "status.replicas", out);
+    validate::parts(status, &["availableReplicas"], "readyReplicas", "readyReplicas", out);
 }

@@ -41,6 +41,13 @@ impl<'p, 'v> Field<'p, 'v> {
     pub fn field<'b>(&'b self, name: &'b str) -> Field<'b, 'v> {
         Field { parent: Some(self), step: Step::Name(name), value: self.value.get(name).unwrap_or(&NULL) }
     }
+    /// The same place with something else there.
+    pub fn instead<'b>(&self, value: &'b Value) -> Field<'p, 'b>
+    where
+        'v: 'b,
+    {
+        Field { parent: self.parent, step: self.step, value }
+    }
     /// The elements of this list.
     pub fn items<'b>(&'b self) -> impl Iterator<Item = Field<'b, 'v>> {
         let items = self.value.as_array().map(Vec::as_slice).unwrap_or_default();

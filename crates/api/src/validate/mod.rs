@@ -20,7 +20,7 @@ pub use pod_update::{pod_ephemeral, pod_resize, pod_update};
 pub use probes::port;
 pub use scheduling::taints;
 pub use template::{Holder, template};
-pub use workload::{is_zero_share, share, workload};
+pub use workload::{any_share, collisions, counts, is_zero_share, parts, share, workload};
 
 use crate::kind::{Causes, Context};
 use serde_json::Value;

@@ -8,8 +8,8 @@ use crate::meta;
 /// What the workload that holds a template demands of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Holder {
-    /// Its pods run forever: restartPolicy Always, no deadline.
-    Forever,
+    /// Its pods run forever: restartPolicy Always, no deadline. With the kind that texts name.
+    Forever(&'static str),
     /// Its pods run to completion: restartPolicy OnFailure or Never.
     ToCompletion,
     /// It only keeps the template.
@@ -29,13 +29,13 @@ pub fn template(template: &Field<'_, '_>, holder: Holder, out: &mut Causes) {
     }
     let policy = spec.field("restartPolicy");
     match holder {
-        Holder::Forever => {
+        Holder::Forever(kind) => {
             if matches!(policy.text(), "Never" | "OnFailure") {
                 policy.unsupported(&["Always"], out);
             }
             let deadline = spec.field("activeDeadlineSeconds");
             if deadline.present() {
-                deadline.forbidden("activeDeadlineSeconds in a workload's template is not supported", out);
+                deadline.forbidden(&format!("activeDeadlineSeconds in {kind} is not Supported"), out);
             }
         }
         // Always is also what a template without a policy is given.

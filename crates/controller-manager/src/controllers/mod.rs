@@ -3,6 +3,7 @@
 mod bootstrap_tokens;
 mod cron_job;
 mod csr;
+mod daemonset;
 mod deployment;
 mod endpoints;
 mod garbage;
@@ -14,6 +15,7 @@ mod node_lifecycle;
 mod pod_gc;
 mod replicaset;
 mod role_aggregation;
+mod statefulset;
 
 use crate::{CertificateSigner, kinds};
 use ipnet::IpNet;
@@ -37,6 +39,9 @@ pub(crate) fn table(settings: Settings) -> Vec<ControllerDef> {
         namespace_lifecycle::def(&kinds),
         deployment::def(),
         replicaset::def(),
+        replicaset::replication_controllers(),
+        statefulset::def(),
+        daemonset::def(),
         job::def(),
         job::ttl::def(),
         cron_job::def(),

@@ -32,6 +32,9 @@ struct ControllerRevision;
 impl Strategy for ControllerRevision {
     fn validate(&self, _ctx: &Context<'_>, obj: &Value, old: Option<&Value>, out: &mut Causes) {
         let root = Field::root(obj);
+        if !root.field("data").present() {
+            root.field("data").required("data is mandatory", out);
+        }
         root.field("revision").not_negative(out);
         if let Some(old) = old {
             root.field("data").immutable(&Field::root(old).field("data"), out);

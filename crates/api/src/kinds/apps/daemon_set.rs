@@ -7,7 +7,7 @@ use crate::kinds::row::{Row, age, computed, count, name};
 use crate::kinds::workload;
 use crate::tree;
 use crate::validate;
-use crate::validate::Field;
+use crate::validate::{Field, Holder};
 use serde_json::Value;
 
 pub(super) fn row() -> KindDef {
@@ -32,7 +32,6 @@ pub(super) fn row() -> KindDef {
             images,
             workload::selector(),
         ])
-        .inert()
         .strategy(&DaemonSet)
         .build()
 }
@@ -57,13 +56,44 @@ impl Strategy for DaemonSet {
         }
     }
     fn validate(&self, ctx: &Context<'_>, obj: &Value, old: Option<&Value>, out: &mut Causes) {
-        if ctx.subresource == "status" {
-            return;
-        }
         let root = Field::root(obj);
+        if ctx.subresource == "status" {
+            return status(&root.field("status"), old, out);
+        }
         let spec = root.field("spec");
         validate::workload(&spec, "daemonset", old, out);
+        validate::template(&spec.field("template"), Holder::Forever("DaemonSet"), out);
         let strategy = spec.field("updateStrategy");
-        strategy.field("type").one_of(&["OnDelete", "RollingUpdate"], out);
+        strategy.field("type").one_of(&["RollingUpdate", "OnDelete"], out);
+        if strategy.field("type").text() == "RollingUpdate" {
+            rolling_update(&strategy.field("rollingUpdate"), out);
+        }
+        spec.field("revisionHistoryLimit").not_negative(out);
     }
+}
+
+fn rolling_update(rolling: &Field<'_, '_>, out: &mut Causes) {
+    let (unavailable, surge) = (rolling.field("maxUnavailable"), rolling.field("maxSurge"));
+    validate::share(&unavailable, out);
+    validate::share(&surge, out);
+    match (validate::is_zero_share(&unavailable), validate::is_zero_share(&surge)) {
+        (false, false) => surge.invalid("may not be set when maxUnavailable is non-zero", out),
+        (true, true) => unavailable.required("cannot be 0 when maxSurge is 0", out),
+        _ => {}
+    }
+}
+
+fn status(status: &Field<'_, '_>, old: Option<&Value>, out: &mut Causes) {
+    let counts = [
+        "currentNumberScheduled",
+        "numberMisscheduled",
+        "desiredNumberScheduled",
+        "numberReady",
+        "observedGeneration",
+        "updatedNumberScheduled",
+        "numberAvailable",
+        "numberUnavailable",
+    ];
+    validate::counts(status, &counts, out);
+    validate::collisions(status, old, out);
 }

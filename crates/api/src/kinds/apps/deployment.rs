@@ -6,7 +6,7 @@ use crate::kinds::row::{Row, age, field, name};
 use crate::kinds::workload;
 use crate::tree;
 use crate::validate;
-use crate::validate::Field;
+use crate::validate::{Field, Holder};
 use serde_json::Value;
 
 pub(super) fn row() -> KindDef {
@@ -53,12 +53,13 @@ impl Strategy for Deployment {
         }
     }
     fn validate(&self, ctx: &Context<'_>, obj: &Value, old: Option<&Value>, out: &mut Causes) {
-        if ctx.subresource == "status" {
-            return;
-        }
         let root = Field::root(obj);
+        if ctx.subresource == "status" {
+            return status(&root.field("status"), old, out);
+        }
         let spec = root.field("spec");
         validate::workload(&spec, "deployment", old, out);
+        validate::template(&spec.field("template"), Holder::Forever("ReplicaSet"), out);
         for key in ["revisionHistoryLimit", "progressDeadlineSeconds"] {
             spec.field(key).not_negative(out);
         }
@@ -70,6 +71,15 @@ impl Strategy for Deployment {
     }
 }
 
+fn status(status: &Field<'_, '_>, old: Option<&Value>, out: &mut Causes) {
+    validate::counts(status, &["observedGeneration", "replicas", "updatedReplicas", "readyReplicas"], out);
+    validate::counts(status, &["availableReplicas", "unavailableReplicas", "terminatingReplicas"], out);
+    let parts = ["updatedReplicas", "readyReplicas", "availableReplicas"];
+    validate::parts(status, &parts, "replicas", "status.replicas", out);
+    validate::parts(status, &["availableReplicas"], "readyReplicas", "readyReplicas", out);
+    validate::collisions(status, old, out);
+}
+
 fn rollout(strategy: &Field<'_, '_>, out: &mut Causes) {
     let (kind, rolling) = (strategy.field("type"), strategy.field("rollingUpdate"));
     kind.one_of(&["Recreate", "RollingUpdate"], out);
@@ -78,9 +88,8 @@ fn rollout(strategy: &Field<'_, '_>, out: &mut Causes) {
     }
     if kind.text() == "RollingUpdate" && rolling.present() {
         let (unavailable, surge) = (rolling.field("maxUnavailable"), rolling.field("maxSurge"));
-        for share in [&unavailable, &surge] {
-            validate::share(share, out);
-        }
+        validate::share(&unavailable, out);
+        validate::any_share(&surge, out);
         if validate::is_zero_share(&unavailable) && validate::is_zero_share(&surge) {
             unavailable.invalid("may not be 0 when `maxSurge` is 0", out);
         }

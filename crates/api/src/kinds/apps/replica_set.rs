@@ -6,7 +6,7 @@ use crate::kinds::row::{Row, age, name};
 use crate::kinds::workload;
 use crate::tree;
 use crate::validate;
-use crate::validate::Field;
+use crate::validate::{Field, Holder};
 use serde_json::Value;
 
 pub(super) fn row() -> KindDef {
@@ -35,10 +35,13 @@ impl Strategy for ReplicaSet {
         }
     }
     fn validate(&self, ctx: &Context<'_>, obj: &Value, old: Option<&Value>, out: &mut Causes) {
-        if ctx.subresource == "status" {
-            return;
-        }
         let root = Field::root(obj);
-        validate::workload(&root.field("spec"), "replicaset", old, out);
+        if ctx.subresource == "status" {
+            return workload::replica_status(&root.field("status"), out);
+        }
+        let spec = root.field("spec");
+        // Kubernetes' own text for a ReplicaSet's empty selector speaks of deployments.
+        validate::workload(&spec, "deployment", old, out);
+        validate::template(&spec.field("template"), Holder::Forever("ReplicaSet"), out);
     }
 }

@@ -6,8 +6,8 @@ use crate::kinds::row::{Row, age, name};
 use crate::kinds::workload;
 use crate::tree;
 use crate::validate;
-use crate::validate::Field;
-use serde_json::Value;
+use crate::validate::{Field, Holder};
+use serde_json::{Value, json};
 
 pub(super) fn row() -> KindDef {
     let [containers, images] = workload::containers();
@@ -19,7 +19,6 @@ pub(super) fn row() -> KindDef {
         .status()
         .names(NameRule::Label)
         .columns([name(), workload::ready(), age(), containers, images])
-        .inert()
         .strategy(&StatefulSet)
         .build()
 }
@@ -45,19 +44,75 @@ impl Strategy for StatefulSet {
         }
     }
     fn validate(&self, ctx: &Context<'_>, obj: &Value, old: Option<&Value>, out: &mut Causes) {
-        if ctx.subresource == "status" {
-            return;
-        }
         let root = Field::root(obj);
+        if ctx.subresource == "status" {
+            return status(&root.field("status"), old, out);
+        }
         let spec = root.field("spec");
+        let policy = spec.field("podManagementPolicy");
+        if policy.demand(out) && !["OrderedReady", "Parallel"].contains(&policy.text()) {
+            policy.invalid("must be 'OrderedReady' or 'Parallel'", out);
+        }
+        rollout(&spec.field("updateStrategy"), out);
+        let retention = spec.field("persistentVolumeClaimRetentionPolicy");
+        if retention.present() {
+            for when in ["whenDeleted", "whenScaled"] {
+                retention.field(when).one_of(&["Retain", "Delete"], out);
+            }
+        }
+        spec.field("ordinals").field("start").not_negative(out);
         validate::workload(&spec, "statefulset", old, out);
-        spec.field("podManagementPolicy").one_of(&["OrderedReady", "Parallel"], out);
-        let strategy = spec.field("updateStrategy");
-        strategy.field("type").one_of(&["OnDelete", "RollingUpdate"], out);
+        template(&spec, out);
         if let Some(old) = old {
             unchanged(&spec, old, out);
         }
     }
+}
+
+fn rollout(strategy: &Field<'_, '_>, out: &mut Causes) {
+    let rolling = strategy.field("rollingUpdate");
+    match strategy.field("type").text() {
+        "" => strategy.required("", out),
+        "OnDelete" if rolling.present() => rolling.invalid("only allowed for updateStrategy 'RollingUpdate'", out),
+        "RollingUpdate" if rolling.present() => {
+            rolling.field("partition").not_negative(out);
+            let unavailable = rolling.field("maxUnavailable");
+            validate::share(&unavailable, out);
+            if validate::is_zero_share(&unavailable) {
+                unavailable.invalid("cannot be 0", out);
+            }
+        }
+        "OnDelete" | "RollingUpdate" => {}
+        _ => strategy.invalid("must be 'RollingUpdate' or 'OnDelete'", out),
+    }
+}
+
+/// Checks the template together with the volumes that the claim templates will add to it.
+fn template(spec: &Field<'_, '_>, out: &mut Causes) {
+    let mut whole = spec.field("template").value.clone();
+    let names = tree::list(spec.value, "volumeClaimTemplates").iter().map(|c| tree::text(c, "metadata.name"));
+    let claims: Vec<Value> =
+        names.map(|name| json!({"name": name, "persistentVolumeClaim": {"claimName": name}})).collect();
+    if !claims.is_empty()
+        && let Some(pod) = whole.get_mut("spec").filter(|s| s.is_object())
+    {
+        tree::set_if_absent(pod, "volumes", Vec::<Value>::new());
+        if let Some(volumes) = pod["volumes"].as_array_mut() {
+            // They take the place of volumes of the same name.
+            volumes.retain(|v| claims.iter().all(|c| c["name"] != v["name"]));
+            volumes.extend(claims);
+        }
+    }
+    validate::template(&spec.field("template").instead(&whole), Holder::Forever("StatefulSet"), out);
+}
+
+fn status(status: &Field<'_, '_>, old: Option<&Value>, out: &mut Causes) {
+    validate::counts(status, &["replicas", "readyReplicas", "currentReplicas", "updatedReplicas"], out);
+    validate::counts(status, &["availableReplicas", "observedGeneration"], out);
+    let parts = ["readyReplicas", "currentReplicas", "updatedReplicas", "availableReplicas"];
+    validate::parts(status, &parts, "replicas", "status.replicas", out);
+    validate::parts(status, &["availableReplicas"], "readyReplicas", "status.readyReplicas", out);
+    validate::collisions(status, old, out);
 }
 
 fn update_strategy(strategy: &mut Value) {

@@ -35,7 +35,6 @@ pub(super) fn row() -> KindDef {
             })
             .wide(),
         ])
-        .inert()
         .strategy(&ReplicationController)
         .build()
 }
@@ -55,17 +54,26 @@ impl Strategy for ReplicationController {
             pod_defaults::template(template);
         }
     }
-    fn validate(&self, _ctx: &Context<'_>, obj: &Value, _old: Option<&Value>, out: &mut Causes) {
+    fn validate(&self, ctx: &Context<'_>, obj: &Value, _old: Option<&Value>, out: &mut Causes) {
         let root = Field::root(obj);
-        let spec = root.field("spec");
-        spec.field("replicas").not_negative(out);
-        spec.field("minReadySeconds").not_negative(out);
-        if spec.field("selector").is_empty() {
-            spec.field("selector").required("", out);
+        if ctx.subresource == "status" {
+            return workload::replica_status(&root.field("status"), out);
         }
-        let selector = Selector::from_map(spec.field("selector").present().then_some(spec.field("selector").value));
-        validate::selectors::matches_template(&spec, &selector, out);
-        validate::template(&spec.field("template"), Holder::Forever, out);
+        let spec = root.field("spec");
+        spec.field("minReadySeconds").not_negative(out);
+        let (selects, template) = (spec.field("selector"), spec.field("template"));
+        if selects.is_empty() {
+            selects.required("", out);
+        }
+        spec.field("replicas").not_negative(out);
+        if !template.present() {
+            return template.required("", out);
+        }
+        let selector = Selector::from_map(selects.present().then_some(selects.value));
+        if !selects.is_empty() {
+            validate::selectors::matches_template(&spec, &selector, out);
+        }
+        validate::template(&template, Holder::Forever("ReplicationController"), out);
     }
     fn default_propagation(&self) -> Option<&'static str> {
         Some("Orphan")

@@ -92,7 +92,7 @@ impl Rollout<'_> {
         if self.is_paused() || self.is_scaling() {
             return self.hold();
         }
-        if self.sets.new.is_none() {
+        if self.sets.new.is_none() && !self.old_comes_first() {
             return self.make_set();
         }
         let mut plan = self.refresh_set()?;
@@ -120,7 +120,7 @@ impl Rollout<'_> {
         }
         plan.extend(self.report(&status::Progress::Quiet)?);
         plan.extend(self.number());
-        if self.is_paused() && self.is_complete() {
+        if self.is_paused() {
             plan.extend(self.clean_history());
         }
         Ok(plan)
@@ -146,7 +146,7 @@ impl Rollout<'_> {
         if let Some(spec) = sized.spec.as_mut() {
             spec.replicas = Some(replicas);
         }
-        annotations::remember_size(&mut sized, self.desired(), self.desired() + self.max_surge());
+        annotations::remember_size(&mut sized, self.desired(), self.limit());
         let action: Option<Action> = kybern_reconcile::plan::change(&set.object, &sized, "")?;
         plan.act(action);
         if replicas != set.replicas() {

@@ -36,8 +36,8 @@ impl Rollout<'_> {
     /// The new size of each active set: its share of what is added or taken, the largest set bearing
     /// what rounding leaves.
     fn shares<'s>(&self, mut active: Vec<&'s Set<'s>>) -> Vec<(&'s Set<'s>, i32)> {
-        let allowed = if self.desired() > 0 { self.desired() + self.max_surge() } else { 0 };
-        let change = allowed - active.iter().map(|s| s.replicas()).sum::<i32>();
+        let allowed = if self.desired() > 0 { self.limit() } else { 0 };
+        let change = allowed.saturating_sub(active.iter().map(|s| s.replicas()).fold(0, i32::saturating_add));
         // When growing, newer sets round first; when shrinking, older ones.
         let created = |s: &Set<'_>| if change > 0 { -s.item.object.head.created } else { s.item.object.head.created };
         active.sort_by_key(|s| (Reverse(s.replicas()), created(s)));
@@ -47,10 +47,10 @@ impl Rollout<'_> {
             let share = self.share(set);
             let share = if change > 0 { share.clamp(0, left) } else { share.clamp(left, 0) };
             left -= share;
-            sizes.push((set, set.replicas() + share));
+            sizes.push((set, set.replicas().saturating_add(share)));
         }
         if let Some((_, size)) = sizes.first_mut() {
-            *size = (*size + left).max(0);
+            *size = size.saturating_add(left).max(0);
         }
         sizes
     }
@@ -63,7 +63,7 @@ impl Rollout<'_> {
         let whole_then = set.annotated(annotations::MAX).filter(|n| *n > 0);
         let whole_then =
             whole_then.unwrap_or_else(|| self.deployment.status.as_ref().and_then(|s| s.replicas).unwrap_or(1).max(1));
-        let whole_now = self.desired() + self.max_surge();
+        let whole_now = self.limit();
         let exact = f64::from(set.replicas()) * f64::from(whole_now) / f64::from(whole_then);
         #[expect(clippy::cast_possible_truncation, reason = "a pod count, far below the limits of i32")]
         let size = exact.round() as i32;

@@ -2,9 +2,9 @@
 
 use super::status::Progress;
 use super::{Rollout, annotations};
+use crate::hash::short_hash;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus, ReplicaSet, ReplicaSetSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kybern_api::seam::SUFFIX_ALPHABET;
 use kybern_client::transport::MERGE_PATCH;
 use kybern_reconcile::Error;
 use kybern_reconcile::plan::{Action, Announce, Plan, Ref, change, controller_reference, create, reference};
@@ -21,11 +21,16 @@ impl Rollout<'_> {
         }
         let size = self.new_set_size();
         let mut plan = Plan::none();
+        if let Some(why) = self.world.failure {
+            plan.extend(self.report(&Progress::Refused(name.clone(), why.to_owned()))?);
+        }
         plan.act(create(&self.new_set(&name, size)?, Some(self.announce(&name)))?);
         if size > 0 {
             plan.note(self.scaled(&name, 0, size));
         }
-        plan.extend(self.report(&Progress::Created(name))?);
+        if self.world.failure.is_none() {
+            plan.extend(self.report(&Progress::Created(name))?);
+        }
         plan.extend(self.number_as(self.sets.max_old_revision() + 1));
         Ok(plan)
     }
@@ -100,26 +105,22 @@ impl Rollout<'_> {
             status: None,
         };
         annotations::update_set(&mut set, &self.deployment, self.sets.max_old_revision() + 1);
-        annotations::remember_size(&mut set, self.desired(), self.desired() + self.max_surge());
+        annotations::remember_size(&mut set, self.desired(), self.limit());
         Ok(set)
     }
 
     fn announce(&self, name: &str) -> Announce {
         Announce {
             about: reference::<Deployment>(&self.item.object),
-            done: ("ReplicaSetCreated", format!("Created new replica set {name}")),
-            failed: ("ReplicaSetCreateError", format!("Failed to create new replica set {name}: ")),
+            // Its first scaling is what is told.
+            done: ("", String::new()),
+            failed: ("ReplicaSetCreateError", format!("Failed to create new replica set \"{name}\": ")),
         }
     }
 }
 
-/// A short name for a template and a collision count: 32-bit FNV-1a over the template's JSON (whose
-/// members are sorted), spelled in the alphabet of generated names.
+/// A short name for the present template and collision count.
 fn template_hash(deployment: &Deployment) -> Result<String, Error> {
-    let template = deployment.spec.as_ref().map(|s| &s.template);
-    let json = serde_json::to_value(template).map_err(Error::Encode)?.to_string();
-    let collisions = deployment.status.as_ref().and_then(|s| s.collision_count).unwrap_or(0);
-    let salt = if collisions == 0 { Vec::new() } else { collisions.to_le_bytes().to_vec() };
-    let hash = json.bytes().chain(salt).fold(0x811c_9dc5_u32, |h, b| (h ^ u32::from(b)).wrapping_mul(0x0100_0193));
-    Ok(hash.to_string().bytes().map(|b| char::from(SUFFIX_ALPHABET[usize::from(b) % SUFFIX_ALPHABET.len()])).collect())
+    let template = serde_json::to_value(deployment.spec.as_ref().map(|s| &s.template)).map_err(Error::Encode)?;
+    Ok(short_hash(&template, deployment.status.as_ref().and_then(|s| s.collision_count)))
 }

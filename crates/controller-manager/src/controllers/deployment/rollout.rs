@@ -3,6 +3,7 @@
 use super::Rollout;
 use super::sets::Set;
 use crate::rows::PodRow;
+use crate::shares::{Round, share};
 use k8s_openapi::api::apps::v1::RollingUpdateDeployment;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -18,14 +19,19 @@ impl Rollout<'_> {
     pub(super) fn max_surge(&self) -> i32 {
         self.limits().map_or(0, |(surge, _)| surge)
     }
+    /// The most pods there may be during a rollout.
+    pub(super) fn limit(&self) -> i32 {
+        self.desired().saturating_add(self.max_surge())
+    }
     /// Pods that may be missing; percentages round down. 1 if both limits come out as 0.
     pub(super) fn max_unavailable(&self) -> i32 {
         self.limits().map_or(0, |(_, unavailable)| unavailable.min(self.desired()))
     }
     fn limits(&self) -> Option<(i32, i32)> {
         let rolling = self.rolling()?;
-        let surge = resolve(rolling.max_surge.as_ref(), self.desired(), true);
-        let unavailable = resolve(rolling.max_unavailable.as_ref(), self.desired(), false);
+        let quarter = || IntOrString::String("25%".into());
+        let surge = share(&rolling.max_surge.unwrap_or_else(quarter), self.desired(), Round::Up);
+        let unavailable = share(&rolling.max_unavailable.unwrap_or_else(quarter), self.desired(), Round::Down);
         Some(if surge == 0 && unavailable == 0 { (0, 1) } else { (surge, unavailable) })
     }
     /// The rolling-update parameters; None for Recreate.
@@ -37,10 +43,10 @@ impl Rollout<'_> {
     /// The size of the new set if it is to grow now.
     pub(super) fn new_set_size(&self) -> i32 {
         if self.rolling().is_none() {
-            return if self.old_pods_exist() { 0 } else { self.desired() };
+            return self.desired();
         }
         let size = self.sets.new.as_ref().map_or(0, Set::replicas);
-        let room = self.desired() + self.max_surge() - self.sets.sum(Set::replicas);
+        let room = self.limit().saturating_sub(self.sets.sum(Set::replicas));
         if room <= 0 { size } else { size + room.min(self.desired() - size).max(0) }
     }
 
@@ -51,14 +57,22 @@ impl Rollout<'_> {
 
     /// Recreate: first nothing of the old, then all of the new.
     fn recreate(&self) -> Result<Plan, Error> {
-        let active: Vec<&Set<'_>> = self.sets.old.iter().filter(|s| s.replicas() > 0).collect();
-        if !active.is_empty() {
-            return self.scale_all(active.into_iter().map(|s| (s, 0)));
+        if self.old_is_active() {
+            return self.scale_all(self.sets.old.iter().filter(|s| s.replicas() > 0).map(|s| (s, 0)));
         }
         match &self.sets.new {
             Some(new) if !self.old_pods_exist() && new.replicas() != self.desired() => self.scale(new, self.desired()),
             _ => Ok(Plan::none()),
         }
+    }
+
+    /// Must a Recreate rollout wait before there is a new set at all?
+    pub(super) fn old_comes_first(&self) -> bool {
+        self.rolling().is_none() && (self.old_is_active() || self.old_pods_exist())
+    }
+
+    fn old_is_active(&self) -> bool {
+        self.sets.old.iter().any(|s| s.replicas() > 0)
     }
 
     /// Does a pod of an old set still run (or end)?
@@ -83,8 +97,8 @@ impl Rollout<'_> {
     fn shrink_old(&self, new: &Set<'_>) -> Vec<(&Set<'_>, i32)> {
         let mut sizes: Vec<(&Set<'_>, i32)> = self.sets.old.iter().map(|s| (s, s.replicas())).collect();
         let min_available = self.desired() - self.max_unavailable();
-        let new_unavailable = new.replicas() - new.available();
-        let mut spare = self.sets.sum(Set::replicas) - min_available - new_unavailable;
+        let new_unavailable = new.replicas() - new.staying_available();
+        let mut spare = self.sets.sum(Set::replicas).saturating_sub(min_available).saturating_sub(new_unavailable);
         if spare <= 0 {
             return Vec::new();
         }
@@ -94,7 +108,7 @@ impl Rollout<'_> {
             *size -= broken;
             spare -= broken;
         }
-        let mut surplus = (self.sets.sum(Set::available) - min_available).max(0);
+        let mut surplus = self.sets.sum(Set::staying_available).saturating_sub(min_available).max(0);
         for (_, size) in &mut sizes {
             let give = (*size).min(surplus);
             *size -= give;
@@ -110,32 +124,5 @@ impl Rollout<'_> {
             plan.extend(self.scale(set, size)?);
         }
         Ok(plan)
-    }
-}
-
-/// A number, or a share of `total`; 25% where nothing is said.
-fn resolve(value: Option<&IntOrString>, total: i32, up: bool) -> i32 {
-    let percent = match value {
-        Some(IntOrString::Int(n)) => return (*n).max(0),
-        Some(IntOrString::String(s)) => s.trim_end_matches('%').parse::<i64>().unwrap_or(0),
-        None => 25,
-    };
-    let scaled = i64::from(total) * percent.max(0);
-    let rounded = if up { (scaled + 99) / 100 } else { scaled / 100 };
-    i32::try_from(rounded).unwrap_or(i32::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn shares_round_up_for_surge_and_down_for_unavailability() {
-        let percent = |s: &str| IntOrString::String(s.into());
-        assert_eq!(resolve(Some(&percent("25%")), 3, true), 1);
-        assert_eq!(resolve(Some(&percent("25%")), 3, false), 0);
-        assert_eq!(resolve(Some(&percent("100%")), 7, false), 7);
-        assert_eq!(resolve(Some(&IntOrString::Int(2)), 7, false), 2);
-        assert_eq!(resolve(None, 10, true), 3);
     }
 }

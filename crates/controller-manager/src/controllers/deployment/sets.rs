@@ -34,6 +34,11 @@ impl<'a> Set<'a> {
     pub(super) fn available(&self) -> i32 {
         self.object.status.as_ref().and_then(|s| s.available_replicas).unwrap_or(0)
     }
+    /// The available pods it will have once it has the size asked for: what it reported may be from
+    /// before it shrank.
+    pub(super) fn staying_available(&self) -> i32 {
+        self.available().min(self.replicas())
+    }
     pub(super) fn revision(&self) -> i64 {
         revision(self.object.metadata.annotations.as_ref())
     }
@@ -69,9 +74,14 @@ impl<'a> Sets<'a> {
     pub(super) fn all(&self) -> impl Iterator<Item = &Set<'a>> {
         self.old.iter().chain(&self.new)
     }
-    /// A sum over all sets.
+    /// A sum over all sets; the numbers are users', so it stops at the largest there is.
     pub(super) fn sum(&self, of: fn(&Set<'a>) -> i32) -> i32 {
-        self.all().map(of).sum()
+        self.all().map(of).fold(0, i32::saturating_add)
+    }
+    /// Pods that are ending; None while a set does not tell.
+    pub(super) fn terminating(&self) -> Option<i32> {
+        let counts = self.all().map(|s| s.object.status.as_ref()?.terminating_replicas);
+        counts.sum()
     }
     pub(super) fn max_old_revision(&self) -> i64 {
         self.old.iter().map(Set::revision).max().unwrap_or(0)

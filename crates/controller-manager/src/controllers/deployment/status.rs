@@ -2,6 +2,7 @@
 
 use super::Rollout;
 use super::sets::Set;
+use crate::members::some;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{DeploymentCondition, DeploymentStatus};
 use kybern_reconcile::Error;
@@ -13,6 +14,8 @@ const PROGRESSING: &str = "Progressing";
 const REPLICA_FAILURE: &str = "ReplicaFailure";
 /// The reason that marks a finished rollout; later loss of pods does not restart the deadline.
 const FINISHED: &str = "NewReplicaSetAvailable";
+/// The reason of a rollout whose deadline has passed.
+const LATE: &str = "ProgressDeadlineExceeded";
 
 /// What this plan is doing, for the Progressing condition.
 pub(super) enum Progress {
@@ -22,6 +25,8 @@ pub(super) enum Progress {
     Found,
     /// The new set is being created.
     Created(String),
+    /// The new set could not be created: its name, and why.
+    Refused(String, String),
     /// Pods move from old sets to the new one.
     Rolling,
 }
@@ -33,6 +38,9 @@ impl Rollout<'_> {
         let mut status = self.counts();
         let mut conditions = status.conditions.take().unwrap_or_default();
         self.put(&mut conditions, self.availability(&status));
+        if self.progress_deadline().is_none() {
+            conditions.retain(|c| c.type_ != PROGRESSING);
+        }
         if let Some(condition) = self.progress(progress, &status, &conditions) {
             self.put(&mut conditions, condition);
         }
@@ -56,7 +64,6 @@ impl Rollout<'_> {
     }
 
     fn counts(&self) -> DeploymentStatus {
-        let some = |n: i32| (n != 0).then_some(n);
         let available = self.sets.sum(Set::available);
         DeploymentStatus {
             observed_generation: self.deployment.metadata.generation,
@@ -65,6 +72,7 @@ impl Rollout<'_> {
             ready_replicas: some(self.sets.sum(Set::ready)),
             available_replicas: some(available),
             unavailable_replicas: some((self.sets.sum(Set::replicas) - available).max(0)),
+            terminating_replicas: self.sets.terminating(),
             ..self.deployment.status.clone().unwrap_or_default()
         }
     }
@@ -103,6 +111,12 @@ impl Rollout<'_> {
                 "NewReplicaSetCreated",
                 format!("Created new replica set \"{name}\""),
             )),
+            Progress::Refused(name, why) => Some(self.condition(
+                PROGRESSING,
+                "False",
+                "ReplicaSetCreateError",
+                format!("Failed to create new replica set \"{name}\": {why}"),
+            )),
             Progress::Found if current.is_none() => {
                 let message = format!("Found new replica set \"{}\"", self.new_set_name());
                 Some(self.condition(PROGRESSING, "True", "FoundNewReplicaSet", message))
@@ -120,27 +134,23 @@ impl Rollout<'_> {
         if finished && now.replicas == now.updated_replicas {
             return None;
         }
-        let set = self.new_set_name();
+        let what = self.rolled();
         if self.is_complete() {
-            let message = format!("ReplicaSet \"{set}\" has successfully progressed.");
+            let message = format!("{what} has successfully progressed.");
             return Some(self.condition(PROGRESSING, "True", FINISHED, message));
         }
         if self.has_progressed(now) || current.is_none() {
-            let mut condition = self.condition(
-                PROGRESSING,
-                "True",
-                "ReplicaSetUpdated",
-                format!("ReplicaSet \"{set}\" is progressing."),
-            );
+            let mut condition =
+                self.condition(PROGRESSING, "True", "ReplicaSetUpdated", format!("{what} is progressing."));
             if let Some(current) = current.filter(|c| c.status == "True") {
                 condition.last_transition_time.clone_from(&current.last_transition_time);
             }
             return Some(condition);
         }
-        let late = self.deadline_of(current).is_some_and(|at| at <= self.world.now);
+        let late = !finished && self.deadline_of(current).is_some_and(|at| at <= self.world.now);
         late.then(|| {
-            let message = format!("ReplicaSet \"{set}\" has timed out progressing.");
-            self.condition(PROGRESSING, "False", "ProgressDeadlineExceeded", message)
+            let message = format!("{what} has timed out progressing.");
+            self.condition(PROGRESSING, "False", LATE, message)
         })
     }
 
@@ -158,7 +168,8 @@ impl Rollout<'_> {
     /// When the progress deadline is due, while a rollout is under way.
     fn deadline(&self, conditions: &[DeploymentCondition]) -> Option<Timestamp> {
         let current = conditions.iter().find(|c| c.type_ == PROGRESSING)?;
-        let open = current.status == "True" && current.reason.as_deref() != Some(FINISHED) && !self.is_paused();
+        let reason = current.reason.as_deref().unwrap_or_default();
+        let open = ![FINISHED, LATE].contains(&reason) && !self.is_paused();
         self.deadline_of(Some(current)).filter(|at| open && *at > self.world.now)
     }
 
@@ -184,6 +195,14 @@ impl Rollout<'_> {
                 self.put(conditions, self.condition(REPLICA_FAILURE, &c.status, &reason, message));
             }
             None => conditions.retain(|c| c.type_ != REPLICA_FAILURE),
+        }
+    }
+
+    /// What progresses: the new set, or, before there is one, the Deployment.
+    fn rolled(&self) -> String {
+        match &self.sets.new {
+            Some(set) => format!("ReplicaSet \"{}\"", set.name()),
+            None => format!("Deployment \"{}\"", self.item.object.head.name),
         }
     }
 

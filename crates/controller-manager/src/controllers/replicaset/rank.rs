@@ -1,21 +1,22 @@
 //! Which pods go first when there are too many.
 
-use super::{Member, members};
+use crate::members::Member;
+use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::Pod;
 use kybern_api::object::Object;
 use kybern_reconcile::view::View;
 use smol_str::SmolStr;
-use std::cmp::{Ordering, Reverse};
+use std::cmp::Reverse;
 use std::collections::HashMap;
 
 /// How many pods of the same family (all sets of one Deployment) each node carries: a crowded node
 /// gives first.
-pub(super) fn neighbours(view: &View, owner: &Object) -> HashMap<SmolStr, usize> {
+pub(super) fn neighbours<'a>(view: &'a View, owner: &Object) -> HashMap<&'a SmolStr, usize> {
     let mut count = HashMap::new();
     let mut add = |uid: &str| {
-        for member in members(view.of::<Pod>().owned(uid)) {
-            *count.entry(member.row.node.clone()).or_insert(0) += 1;
+        for member in view.of::<Pod>().owned(uid).filter_map(Member::of).filter(Member::is_active) {
+            *count.entry(&member.row.node).or_insert(0) += 1;
         }
     };
     match owner.head.controller() {
@@ -26,22 +27,40 @@ pub(super) fn neighbours(view: &View, owner: &Object) -> HashMap<SmolStr, usize>
 }
 
 /// The members in the order in which they are given up: unassigned, not running, not ready, cheap,
-/// crowded, briefly ready, often restarted, young.
-pub(super) fn victims_first<'a>(pods: &[Member<'a>], neighbours: &HashMap<SmolStr, usize>) -> Vec<Member<'a>> {
+/// crowded, briefly ready, often restarted, young. Ages count by their magnitude alone, and the uid
+/// decides between equals, so that a scale-down does not always take what was scaled up last.
+pub(super) fn victims_first<'a>(
+    pods: &[Member<'a>],
+    neighbours: &HashMap<&SmolStr, usize>,
+    now: Timestamp,
+) -> Vec<Member<'a>> {
     let mut ranked = pods.to_vec();
-    ranked.sort_by(|a, b| compare(a, b, neighbours));
+    ranked.sort_by_cached_key(|m| {
+        let crowd = neighbours.get(&m.row.node).copied().unwrap_or(0);
+        let ready_for = if m.row.ready { magnitude(now, m.row.ready_since) } else { 0 };
+        (
+            (!m.row.node.is_empty(), m.row.phase, m.row.ready, m.row.deletion_cost, Reverse(crowd)),
+            (ready_for, Reverse(m.row.restarts), magnitude(now, m.object.head.created)),
+            m.object.head.uid.as_str(),
+        )
+    });
     ranked
 }
 
-fn compare(a: &Member<'_>, b: &Member<'_>, neighbours: &HashMap<SmolStr, usize>) -> Ordering {
-    let crowd = |m: &Member<'_>| Reverse(neighbours.get(&m.row.node).copied().unwrap_or(0));
-    let before = |m: &Member<'_>| (!m.row.node.is_empty(), m.row.phase, m.row.ready, m.row.deletion_cost, crowd(m));
-    let young = |m: &Member<'_>| {
-        let ready_since = if m.row.ready { m.row.ready_since } else { 0 };
-        (Reverse(ready_since), Reverse(m.row.restarts), Reverse(m.object.head.created))
-    };
-    before(a)
-        .cmp(&before(b))
-        .then_with(|| young(a).cmp(&young(b)))
-        .then_with(|| a.object.head.name.cmp(&b.object.head.name))
+/// The binary logarithm of how long ago something was; -1 for what is not past.
+fn magnitude(now: Timestamp, then: i64) -> i32 {
+    let seconds = now.as_second().saturating_sub(then);
+    u64::try_from(seconds).ok().and_then(u64::checked_ilog2).map_or(-1, |log| i32::try_from(log).unwrap_or(i32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_count_by_their_magnitude() {
+        let now = Timestamp::from_second(1000).expect("time");
+        let ages: Vec<i32> = [1001, 1000, 999, 998, 997, 900, 873, 872].map(|t| magnitude(now, t)).into();
+        assert_eq!(ages, [-1, -1, 0, 1, 1, 6, 6, 7]);
+    }
 }

@@ -1,61 +1,69 @@
-//! What a ReplicaSet reports.
+//! What a ReplicaSet or ReplicationController reports.
 
-use super::Member;
-use jiff::Timestamp;
+use super::Set;
+use crate::members::{Member, count, some};
+use k8s_openapi::Resource as Kind;
 use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetStatus};
 use kybern_api::meta::selector::Selector;
+use kybern_api::object::Object;
 use kybern_reconcile::view::World;
+use std::cmp::Ordering;
 
 const REPLICA_FAILURE: &str = "ReplicaFailure";
 
-/// The status that follows from the pods.
-pub(super) fn status(world: &World<'_>, set: &ReplicaSet, pods: &[Member<'_>]) -> ReplicaSetStatus {
-    let min_ready = min_ready(set);
-    let count =
-        |test: &dyn Fn(&Member<'_>) -> bool| i32::try_from(pods.iter().filter(|m| test(m)).count()).unwrap_or(i32::MAX);
+/// The status that follows from all pods and the active ones among them.
+pub(super) fn status<K: Kind>(
+    world: &World<'_>,
+    owner: &Object,
+    set: &Set,
+    all: &[Member<'_>],
+    pods: &[Member<'_>],
+) -> ReplicaSetStatus {
+    let min_ready = set.spec.min_ready_seconds;
     let template = template_selector(set);
     let old = set.status.clone().unwrap_or_default();
+    // Only ReplicaSets know the field.
+    let terminating = (K::KIND == ReplicaSet::KIND).then(|| count(all, |m| m.is_terminating()));
     ReplicaSetStatus {
-        replicas: count(&|_| true),
-        fully_labeled_replicas: some(count(&|m| template.matches(&*m.object.head))),
-        ready_replicas: some(count(&|m| m.row.ready)),
-        available_replicas: some(count(&|m| m.available_at(min_ready).is_some_and(|at| at <= world.now))),
-        observed_generation: set.metadata.generation,
-        conditions: conditions(world, old.conditions),
-        ..old
+        replicas: count(pods, |_| true),
+        fully_labeled_replicas: some(count(pods, |m| template.matches(&*m.object.head))),
+        ready_replicas: some(count(pods, |m| m.row.ready)),
+        available_replicas: some(count(pods, |m| m.is_available(min_ready, world.now))),
+        terminating_replicas: terminating,
+        observed_generation: Some(owner.head.generation),
+        conditions: conditions(world, old.conditions, reason(pods.len().cmp(&set.wanted()))),
     }
 }
 
-/// When the next ready pod becomes available, if time alone will bring that about.
-pub(super) fn next_available(now: Timestamp, set: &ReplicaSet, pods: &[Member<'_>]) -> Option<Timestamp> {
-    pods.iter().filter_map(|m| m.available_at(min_ready(set))).filter(|at| *at > now).min()
-}
-
-fn min_ready(set: &ReplicaSet) -> i32 {
-    set.spec.as_ref().and_then(|s| s.min_ready_seconds).unwrap_or(0)
-}
-
-/// Zero counts are left out, as in Kubernetes' own objects.
-fn some(n: i32) -> Option<i32> {
-    (n != 0).then_some(n)
-}
-
-fn template_selector(set: &ReplicaSet) -> Selector {
-    let template = set.spec.as_ref().and_then(|s| s.template.as_ref()).and_then(|t| t.metadata.as_ref());
+fn template_selector(set: &Set) -> Selector {
+    let template = set.spec.template.as_ref().and_then(|t| t.metadata.as_ref());
     let labels = template.and_then(|m| m.labels.as_ref()).map(|l| serde_json::json!(l));
     Selector::from_map(labels.as_ref())
 }
 
+/// What a failure means while there are too few or too many pods; nothing once the number is right.
+fn reason(pods_to_wanted: Ordering) -> Option<&'static str> {
+    match pods_to_wanted {
+        Ordering::Less => Some("FailedCreate"),
+        Ordering::Greater => Some("FailedDelete"),
+        Ordering::Equal => None,
+    }
+}
+
 /// A failure of the last attempt is shown until an attempt succeeds.
-fn conditions(world: &World<'_>, old: Option<Vec<ReplicaSetCondition>>) -> Option<Vec<ReplicaSetCondition>> {
+fn conditions(
+    world: &World<'_>,
+    old: Option<Vec<ReplicaSetCondition>>,
+    reason: Option<&str>,
+) -> Option<Vec<ReplicaSetCondition>> {
     let mut all = old.unwrap_or_default();
     let before = all.iter().position(|c| c.type_ == REPLICA_FAILURE).map(|i| all.remove(i));
-    if let Some(message) = world.failure {
-        let kept = before.filter(|c| c.message.as_deref() == Some(message));
+    if let (Some(message), Some(reason)) = (world.failure, reason) {
+        let kept = before.filter(|c| c.reason.as_deref() == Some(reason) && c.message.as_deref() == Some(message));
         all.push(kept.unwrap_or_else(|| ReplicaSetCondition {
             type_: REPLICA_FAILURE.into(),
             status: "True".into(),
-            reason: Some("FailedCreate".into()),
+            reason: Some(reason.into()),
             message: Some(message.into()),
             last_transition_time: Some(world.time()),
         }));
