@@ -223,7 +223,7 @@ async fn a_stateful_set_starts_updates_and_keeps_its_claims() {
     c.run_pods(2).await;
     let status = |s: &Store, field: &str| value(s, "default", "web", &format!("/status/{field}"));
     c.until::<StatefulSet>("both are available", |s| status(s, "availableReplicas") == 2).await;
-    assert_eq!(c.informer::<PersistentVolumeClaim>().list().len(), 2);
+    c.until::<PersistentVolumeClaim>("each has a claim", |s| s.len() == 2).await;
 
     let at = At { resource: &typed::resource::<StatefulSet>(), namespace: "default", name: "web", subresource: "" };
     let mut new = template_of_old.clone();
@@ -237,6 +237,7 @@ async fn a_stateful_set_starts_updates_and_keeps_its_claims() {
         |s: &Store| status(s, "updatedReplicas") == 2 && status(s, "currentRevision") == status(s, "updateRevision");
     c.until::<StatefulSet>("the update is complete", done).await;
     // What is kept brings the old template back, as `kubectl rollout undo` does it.
+    c.until::<ControllerRevision>("both templates are kept", |s| s.len() == 2).await;
     let revisions = c.informer::<ControllerRevision>().list();
     let first = revisions.iter().filter_map(|i| i.object.tree().ok()).find(|r| r["revision"] == 1).expect("the first");
     c.writer.patch(at, STRATEGIC_MERGE_PATCH, &first["data"]).await.expect("undo");
@@ -267,6 +268,12 @@ async fn a_daemon_set_has_a_pod_on_each_node_and_replaces_them_in_turn() {
         let node = json!({"kind": "Node", "apiVersion": "v1", "metadata": {"name": name}});
         c.writer.create(At { resource: &nodes, namespace: "", name: "", subresource: "" }, &node).await.expect("node");
     }
+    // Nobody renews leases here, so the nodes are soon tainted as out of reach.
+    let template = |image: &str| {
+        let mut template = template(image);
+        template["spec"]["tolerations"] = json!([{"operator": "Exists"}]);
+        template
+    };
     let spec = json!({"selector": {"matchLabels": {"app": "web"}}, "template": template("web:1")});
     c.create::<DaemonSet>(json!({"metadata": {"name": "web"}, "spec": spec})).await;
     c.until::<Pod>("a pod for each node", |s| s.len() == 2).await;

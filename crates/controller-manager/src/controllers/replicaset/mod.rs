@@ -107,6 +107,6 @@ fn scale<K: Kind>(world: &World<'_>, owner: &Object, set: &Set, pods: &[Member<'
         return Ok(Vec::new());
     }
     let resource = typed::resource::<Pod>();
-    let ranked = rank::victims_first(pods, &rank::neighbours(world.view, owner), world.now);
-    Ok(ranked.iter().take(surplus).map(|m| delete(&resource, m.object, Some(announce_delete::<K>(owner)))).collect())
+    let going = rank::victims(pods, surplus, &rank::neighbours(world.view, owner), world.now);
+    Ok(going.iter().map(|m| delete(&resource, m.object, Some(announce_delete::<K>(owner)))).collect())
 }

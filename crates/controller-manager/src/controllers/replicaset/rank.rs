@@ -26,16 +26,17 @@ pub(super) fn neighbours<'a>(view: &'a View, owner: &Object) -> HashMap<&'a Smol
     count
 }
 
-/// The members in the order in which they are given up: unassigned, not running, not ready, cheap,
-/// crowded, briefly ready, often restarted, young. Ages count by their magnitude alone, and the uid
-/// decides between equals, so that a scale-down does not always take what was scaled up last.
-pub(super) fn victims_first<'a>(
+/// The first `many` of the members in the order in which they are given up: unassigned, not running,
+/// not ready, cheap, crowded, briefly ready, often restarted, young. Ages count by their magnitude
+/// alone, and the uid decides between equals, so that a scale-down does not always take what was
+/// scaled up last.
+pub(super) fn victims<'a>(
     pods: &[Member<'a>],
+    many: usize,
     neighbours: &HashMap<&SmolStr, usize>,
     now: Timestamp,
 ) -> Vec<Member<'a>> {
-    let mut ranked = pods.to_vec();
-    ranked.sort_by_cached_key(|m| {
+    let rank = |m: &Member<'a>| {
         let crowd = neighbours.get(&m.row.node).copied().unwrap_or(0);
         let ready_for = if m.row.ready { magnitude(now, m.row.ready_since) } else { 0 };
         (
@@ -43,8 +44,15 @@ pub(super) fn victims_first<'a>(
             (ready_for, Reverse(m.row.restarts), magnitude(now, m.object.head.created)),
             m.object.head.uid.as_str(),
         )
-    });
-    ranked
+    };
+    let mut ranked: Vec<_> = pods.iter().map(|m| (rank(m), *m)).collect();
+    // Only those that go have to be in order.
+    if many > 0 && many < ranked.len() {
+        ranked.select_nth_unstable_by(many - 1, |a, b| a.0.cmp(&b.0));
+        ranked.truncate(many);
+    }
+    ranked.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+    ranked.into_iter().map(|(_, m)| m).collect()
 }
 
 /// The binary logarithm of how long ago something was; -1 for what is not past.

@@ -24,11 +24,18 @@ pub(super) fn status<K: Kind>(
     let old = set.status.clone().unwrap_or_default();
     // Only ReplicaSets know the field.
     let terminating = (K::KIND == ReplicaSet::KIND).then(|| count(all, |m| m.is_terminating()));
+    // One walk: a set may have very many pods.
+    let (mut labeled, mut ready, mut available) = (0, 0, 0);
+    for member in pods {
+        labeled += i32::from(template.matches(&*member.object.head));
+        ready += i32::from(member.row.ready);
+        available += i32::from(member.is_available(min_ready, world.now));
+    }
     ReplicaSetStatus {
         replicas: count(pods, |_| true),
-        fully_labeled_replicas: some(count(pods, |m| template.matches(&*m.object.head))),
-        ready_replicas: some(count(pods, |m| m.row.ready)),
-        available_replicas: some(count(pods, |m| m.is_available(min_ready, world.now))),
+        fully_labeled_replicas: some(labeled),
+        ready_replicas: some(ready),
+        available_replicas: some(available),
         terminating_replicas: terminating,
         observed_generation: Some(owner.head.generation),
         conditions: conditions(world, old.conditions, reason(pods.len().cmp(&set.wanted()))),
