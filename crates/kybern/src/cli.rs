@@ -76,6 +76,9 @@ pub struct ServerArgs {
     /// Where the administrator's kubeconfig is written
     #[arg(long, short = 'o')]
     pub write_kubeconfig: Option<PathBuf>,
+    /// KubeSchedulerConfiguration: profiles, plugins and their arguments
+    #[arg(long)]
+    pub kube_scheduler_config: Option<PathBuf>,
     /// Send traces to this OTLP endpoint, http://HOST:4317
     #[arg(long, env = "KYBERN_OTLP_ENDPOINT")]
     pub otlp_endpoint: Option<String>,

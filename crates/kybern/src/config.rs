@@ -25,6 +25,7 @@ struct File {
     cluster_cidr: Option<String>,
     service_cidr: Option<String>,
     write_kubeconfig: Option<PathBuf>,
+    kube_scheduler_config: Option<PathBuf>,
     node_label: Vec<String>,
     node_taint: Vec<String>,
     cgroup_root: Option<String>,
@@ -60,6 +61,8 @@ pub struct Server {
     pub service_cidr: Ipv4Net,
     /// Where the administrator's kubeconfig goes.
     pub kubeconfig: PathBuf,
+    /// The scheduler's profiles.
+    pub scheduler: kybern_scheduler::Settings,
 }
 
 /// What an agent needs to know.
@@ -123,6 +126,7 @@ impl Server {
                 .write_kubeconfig
                 .or(file.write_kubeconfig)
                 .unwrap_or_else(|| "/etc/kybern/kybern.yaml".into()),
+            scheduler: scheduler(args.kube_scheduler_config.or(file.kube_scheduler_config))?,
             data_dir,
         })
     }
@@ -179,6 +183,15 @@ fn parse(text: &str) -> Result<File> {
         return Ok(File::default());
     }
     Ok(serde_saphyr::from_str(text)?)
+}
+
+/// The scheduler's settings: a file that is named has to be there.
+fn scheduler(path: Option<PathBuf>) -> Result<kybern_scheduler::Settings> {
+    let Some(path) = path else { return Ok(kybern_scheduler::Settings::default()) };
+    let about = || format!("--kube-scheduler-config {}", path.display());
+    let text = std::fs::read_to_string(&path).with_context(about)?;
+    let config: serde_json::Value = serde_saphyr::from_str(&text).with_context(about)?;
+    kybern_scheduler::Settings::read(&config).with_context(about)
 }
 
 fn cidr(key: &str, given: Option<String>, default: &str) -> Result<Ipv4Net> {
@@ -254,6 +267,20 @@ mod tests {
             let e = format!("{:#}", server(args).unwrap_err());
             assert!(e.contains(expected), "{e}");
         }
+    }
+
+    #[test]
+    fn a_wrong_scheduler_configuration_is_refused_with_its_field() {
+        let path = std::env::temp_dir().join(format!("kybern-scheduler-{}.yaml", std::process::id()));
+        let text = "apiVersion: kubescheduler.config.k8s.io/v1\nkind: KubeSchedulerConfiguration\n";
+        std::fs::write(&path, format!("{text}profiles: [{{schedulerName: packer}}]\n")).unwrap();
+        let args = || ServerArgs { kube_scheduler_config: Some(path.clone()), ..ServerArgs::default() };
+        assert_ne!(server(args()).unwrap().scheduler, kybern_scheduler::Settings::default());
+        std::fs::write(&path, format!("{text}profiles: [{{percentageOfNodesToScore: 400}}]\n")).unwrap();
+        let error = format!("{:#}", server(args()).unwrap_err());
+        std::fs::remove_file(&path).unwrap();
+        assert!(error.contains("profiles[0].percentageOfNodesToScore: Invalid value: 400"), "{error}");
+        assert!(server(args()).is_err(), "a file that is not there is no default");
     }
 
     #[test]

@@ -31,12 +31,13 @@ impl Recorder {
     /// `component` becomes the source of the events.
     pub fn start(
         writer: Writer,
-        component: &'static str,
+        component: impl Into<String>,
         clock: Arc<dyn Clock>,
         ids: Arc<dyn Ids>,
         cancel: CancellationToken,
     ) -> Self {
         let (notes, receiver) = mpsc::channel(BACKLOG);
+        let component = component.into();
         let scribe = Scribe { writer, component, clock, ids, series: HashMap::new() };
         tokio::spawn(cancel.run_until_cancelled_owned(scribe.run(receiver)));
         Self { notes }
@@ -67,7 +68,7 @@ struct Series {
 
 struct Scribe {
     writer: Writer,
-    component: &'static str,
+    component: String,
     clock: Arc<dyn Clock>,
     ids: Arc<dyn Ids>,
     series: HashMap<SeriesKey, Series>,
@@ -132,8 +133,8 @@ impl Scribe {
             first_timestamp: Some(Time(whole_seconds(now))),
             last_timestamp: Some(Time(whole_seconds(now))),
             event_time: None::<MicroTime>,
-            source: Some(EventSource { component: Some(self.component.to_owned()), host: None }),
-            reporting_component: Some(self.component.to_owned()),
+            source: Some(EventSource { component: Some(self.component.clone()), host: None }),
+            reporting_component: Some(self.component.clone()),
             reporting_instance: Some(String::new()),
             ..Event::default()
         };

@@ -1,6 +1,6 @@
 //! What the scheduler needs of a node.
 
-use crate::pod::{Amounts, amount};
+use crate::pod::requests::{Amounts, amounts};
 use k8s_openapi::api::core::v1::Taint;
 use kybern_api::object::Object;
 use serde::Deserialize;
@@ -56,12 +56,24 @@ impl NodeInfo {
             labels: object.head.labels.clone(),
             taints: spec.taints,
             unschedulable: spec.unschedulable,
-            allocatable: status.allocatable.iter().map(|(name, v)| (name.clone(), amount(name, v))).collect(),
+            allocatable: amounts(&status.allocatable),
             images: images.collect(),
         })
     }
     /// A label's value.
     pub(crate) fn label(&self, key: &str) -> Option<&str> {
         self.labels.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str())
+    }
+    /// The taints that keep pods away.
+    pub(crate) fn strict_taints(&self) -> impl Iterator<Item = &Taint> {
+        self.taints.iter().filter(|t| t.effect == "NoSchedule" || t.effect == "NoExecute")
+    }
+    /// The taints that only make a node less liked.
+    pub(crate) fn mild_taints(&self) -> impl Iterator<Item = &Taint> {
+        self.taints.iter().filter(|t| t.effect == "PreferNoSchedule")
+    }
+    /// Do both stand alike towards labels and taints, on which counts per topology rest?
+    pub(crate) fn stands_like(&self, other: &Self) -> bool {
+        self.labels == other.labels && self.taints == other.taints
     }
 }

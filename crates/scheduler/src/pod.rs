@@ -1,52 +1,34 @@
 //! What the scheduler needs of a pod, read once per event.
 
-use k8s_openapi::api::core::v1::{NodeAffinity, Toleration};
-use kybern_api::meta::quantity::Quantity;
-use kybern_api::object::Object;
+pub(crate) mod requests;
+pub(crate) mod spec;
+pub(crate) mod terms;
+
+use crate::plugins::node_affinity::Wanted;
+use k8s_openapi::api::core::v1::{PreferredSchedulingTerm, Toleration};
+use kybern_api::object::{Object, Owner};
 use kybern_client::store::Name;
-use serde::Deserialize;
+use requests::{Amounts, HostPort};
 use serde_json::Value;
 use smol_str::SmolStr;
-use std::collections::BTreeMap;
+use spec::{Parts, Spec, VolumePart};
+use std::sync::Arc;
+use terms::{Company, LabelList, Spread};
 
-pub(crate) const CPU: &str = "cpu";
-pub(crate) const MEMORY: &str = "memory";
-pub(crate) const PODS: &str = "pods";
-/// What a container without a request is taken to need when nodes are compared: millicores, bytes.
-const ASSUMED_CPU: i64 = 100;
-const ASSUMED_MEMORY: i64 = 200 << 20;
-
-/// Amounts by resource name: millicores of CPU, whole units of everything else.
-pub(crate) type Amounts = BTreeMap<SmolStr, i64>;
-
-/// A port taken on the node itself.
+/// A claim that a pod uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct HostPort {
-    pub(crate) ip: SmolStr,
-    pub(crate) protocol: SmolStr,
-    pub(crate) port: i32,
+pub(crate) struct ClaimRef {
+    pub(crate) name: Name,
+    /// Made for this pod alone.
+    pub(crate) ephemeral: bool,
 }
 
-impl HostPort {
-    /// Can both not be on one node?
-    pub(crate) fn collides(&self, other: &Self) -> bool {
-        let any = |ip: &str| ip.is_empty() || ip == "0.0.0.0" || ip == "::";
-        self.port == other.port
-            && self.protocol == other.protocol
-            && (self.ip == other.ip || any(&self.ip) || any(&other.ip))
-    }
-}
-
-/// What a pod takes from its node.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Footprint {
-    /// Requests, including one of `pods`.
-    pub(crate) requests: Amounts,
-    /// Millicores and bytes for comparing nodes; containers without requests count with an assumed one.
-    pub(crate) weight: (i64, i64),
-    pub(crate) ports: Vec<HostPort>,
-    /// Uid of the managing controller: pods of one controller are spread.
-    pub(crate) family: SmolStr,
+/// A disk that a pod names without a claim, as far as two pods can be in each other's way.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Disk {
+    /// The kind's name in the API.
+    pub(crate) kind: &'static str,
+    pub(crate) source: Value,
 }
 
 /// A pod as the scheduler sees it.
@@ -54,179 +36,141 @@ pub(crate) struct Footprint {
 pub(crate) struct PodInfo {
     pub(crate) name: Name,
     pub(crate) uid: SmolStr,
-    pub(crate) footprint: Footprint,
+    pub(crate) labels: LabelList,
+    pub(crate) controller: Option<Owner>,
+    /// Requests, including one of `pods`.
+    pub(crate) requests: Amounts,
+    /// Millicores and bytes for comparing nodes; containers without requests count with an assumed one.
+    pub(crate) weight: (i64, i64),
+    pub(crate) ports: Vec<HostPort>,
     pub(crate) priority: i32,
+    /// May it drive others away?
+    pub(crate) preempts: bool,
     /// spec.nodeName or empty.
     pub(crate) node: SmolStr,
     pub(crate) scheduler: SmolStr,
-    pub(crate) selector: BTreeMap<SmolStr, SmolStr>,
-    pub(crate) affinity: Option<NodeAffinity>,
+    /// nodeSelector and required node affinity; None: any node.
+    pub(crate) wanted: Option<Arc<Wanted>>,
+    pub(crate) liked: Vec<PreferredSchedulingTerm>,
+    pub(crate) company: Company,
+    pub(crate) spread: Vec<Spread>,
     pub(crate) tolerations: Vec<Toleration>,
+    /// Images of its containers, with their tags.
     pub(crate) images: Vec<SmolStr>,
+    pub(crate) claims: Vec<ClaimRef>,
+    pub(crate) disks: Vec<Disk>,
+    /// Drivers of its inline CSI volumes.
+    pub(crate) inline_drivers: Vec<SmolStr>,
     pub(crate) gated: bool,
     /// Has it ended (or will it never run)?
     pub(crate) ended: bool,
     pub(crate) deleting: bool,
-    /// Message of the PodScheduled condition, if that is false.
+    /// Is it being deleted because the scheduler wants its place?
+    pub(crate) preempted: bool,
+    /// status.startTime, as text that sorts by time; empty: not started.
+    pub(crate) started: SmolStr,
+    /// status.nominatedNodeName or empty.
+    pub(crate) nominated: SmolStr,
+    /// What the PodScheduled condition says while it is False.
     pub(crate) complaint: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Parts {
-    spec: Spec,
-    #[serde(default)]
-    status: Status,
-}
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase", default)]
-struct Spec {
-    node_name: SmolStr,
-    scheduler_name: SmolStr,
-    priority: i32,
-    node_selector: BTreeMap<SmolStr, SmolStr>,
-    affinity: Affinity,
-    tolerations: Vec<Toleration>,
-    scheduling_gates: Vec<Value>,
-    containers: Vec<Container>,
-    init_containers: Vec<Container>,
-    overhead: BTreeMap<SmolStr, Value>,
-    resources: Resources,
-}
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase", default)]
-struct Affinity {
-    node_affinity: Option<NodeAffinity>,
-}
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase", default)]
-struct Container {
-    image: SmolStr,
-    resources: Resources,
-    ports: Vec<Port>,
-    restart_policy: SmolStr,
-}
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Resources {
-    requests: BTreeMap<SmolStr, Value>,
-}
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase", default)]
-struct Port {
-    host_port: i32,
-    #[serde(rename = "hostIP")]
-    host_ip: SmolStr,
-    protocol: SmolStr,
-}
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Status {
-    phase: SmolStr,
-    conditions: Vec<Condition>,
-}
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Condition {
-    #[serde(rename = "type")]
-    kind: SmolStr,
-    status: SmolStr,
-    message: String,
 }
 
 impl PodInfo {
     /// Reads a pod.
     pub(crate) fn read(object: &Object) -> Result<Self, serde_json::Error> {
         let Parts { spec, status } = object.view()?;
-        let complaint = status.conditions.into_iter().find(|c| c.kind == "PodScheduled" && c.status == "False");
+        let head = &object.head;
+        let (claims, disks, inline_drivers) = volumes(&spec, head);
+        let (requests, weight) = (requests::requests(&spec, &status), requests::weight(&spec, &status));
+        let complaint = condition(&status.conditions, "PodScheduled", "False").map(|c| c.message.clone());
+        let preempted = condition(&status.conditions, "DisruptionTarget", "True")
+            .is_some_and(|c| c.reason == "PreemptionByScheduler");
+        let ports = requests::ports(&spec);
+        let images = spec.init_containers.iter().chain(&spec.containers).map(|c| tagged(&c.image)).collect();
+        let namespace = &head.namespace;
+        let affinity = spec.affinity;
+        let company = Company {
+            required: affinity.pod_affinity.required.into_iter().map(|t| terms::term(t, namespace)).collect(),
+            avoided: affinity.pod_anti_affinity.required.into_iter().map(|t| terms::term(t, namespace)).collect(),
+            preferred: terms::weighted(affinity.pod_affinity.preferred, namespace),
+            disliked: terms::weighted(affinity.pod_anti_affinity.preferred, namespace),
+        };
+        let node_affinity = affinity.node_affinity.unwrap_or_default();
         Ok(Self {
             name: Name::of(object),
-            uid: object.head.uid.clone(),
-            footprint: Footprint {
-                weight: weight(&spec),
-                requests: requests(&spec),
-                ports: ports(&spec),
-                family: object.head.controller().map(|o| o.uid.clone()).unwrap_or_default(),
-            },
+            uid: head.uid.clone(),
+            labels: head.labels.clone(),
+            controller: head.controller().cloned(),
+            requests,
+            weight,
+            ports,
             priority: spec.priority,
+            preempts: spec.preemption_policy != "Never",
             node: spec.node_name,
             scheduler: spec.scheduler_name,
-            selector: spec.node_selector,
-            affinity: spec.affinity.node_affinity,
+            wanted: Wanted::new(spec.node_selector, node_affinity.required_during_scheduling_ignored_during_execution)
+                .map(Arc::new),
+            liked: node_affinity.preferred_during_scheduling_ignored_during_execution.unwrap_or_default(),
+            company,
+            spread: spec
+                .topology_spread_constraints
+                .iter()
+                .map(|c| terms::spread(c, namespace, &head.labels))
+                .collect(),
             tolerations: spec.tolerations,
-            images: spec.containers.into_iter().map(|c| c.image).collect(),
+            images,
+            claims,
+            disks,
+            inline_drivers,
             gated: !spec.scheduling_gates.is_empty(),
             ended: matches!(status.phase.as_str(), "Succeeded" | "Failed"),
-            deleting: object.head.deleting.is_some(),
-            complaint: complaint.map(|c| c.message),
+            deleting: head.deleting.is_some(),
+            preempted,
+            started: status.start_time.unwrap_or_default(),
+            nominated: status.nominated_node_name,
+            complaint,
         })
     }
-    /// Does it wait for our decision?
+    /// Does it wait for a decision?
     pub(crate) fn is_waiting(&self) -> bool {
-        self.node.is_empty() && !self.ended && !self.deleting && self.scheduler == crate::SCHEDULER_NAME
+        self.node.is_empty() && !self.ended && !self.deleting
+    }
+    /// How much of a resource it asks for.
+    pub(crate) fn request(&self, resource: &str) -> i64 {
+        self.requests.get(resource).copied().unwrap_or(0)
     }
 }
 
-/// Millicores for CPU, whole units for everything else. What is no quantity cannot be stored.
-pub(crate) fn amount(resource: &str, value: &Value) -> i64 {
-    let quantity = Quantity::from_value(value).unwrap_or(Quantity::ZERO);
-    if resource == CPU { quantity.milli() } else { quantity.value() }
+fn condition<'a>(conditions: &'a [spec::Condition], kind: &str, status: &str) -> Option<&'a spec::Condition> {
+    conditions.iter().find(|c| c.kind == kind && c.status == status)
 }
 
-fn amounts(resources: &BTreeMap<SmolStr, Value>) -> Amounts {
-    resources.iter().map(|(name, value)| (name.clone(), amount(name, value))).collect()
+/// Claims (those of ephemeral volumes bear the pod's and the volume's name), disks, drivers.
+fn volumes(spec: &Spec, head: &kybern_api::object::Head) -> (Vec<ClaimRef>, Vec<Disk>, Vec<SmolStr>) {
+    let claim = |v: &VolumePart| {
+        let (name, ephemeral) = match (&v.persistent_volume_claim, &v.ephemeral) {
+            (Some(claim), _) => (claim.claim_name.clone(), false),
+            (None, Some(_)) => (SmolStr::from(format!("{}-{}", head.name, v.name)), true),
+            (None, None) => return None,
+        };
+        Some(ClaimRef { name: Name::new(head.namespace.clone(), name), ephemeral })
+    };
+    let disks = |v: &VolumePart| {
+        [
+            ("gcePersistentDisk", v.gce_persistent_disk.clone()),
+            ("awsElasticBlockStore", v.aws_elastic_block_store.clone()),
+            ("iscsi", v.iscsi.clone()),
+            ("rbd", v.rbd.clone()),
+        ]
+        .into_iter()
+        .filter_map(|(kind, source)| Some(Disk { kind, source: source? }))
+        .collect::<Vec<_>>()
+    };
+    let drivers = spec.volumes.iter().filter_map(|v| v.csi.as_ref()).map(|c| c.driver.clone());
+    (spec.volumes.iter().filter_map(claim).collect(), spec.volumes.iter().flat_map(disks).collect(), drivers.collect())
 }
 
-fn add(to: &mut Amounts, more: &Amounts) {
-    for (name, n) in more {
-        let sum = to.entry(name.clone()).or_insert(0);
-        *sum = sum.saturating_add(*n);
-    }
-}
-
-fn raise(to: &mut Amounts, at_least: &Amounts) {
-    for (name, n) in at_least {
-        let value = to.entry(name.clone()).or_insert(0);
-        *value = (*value).max(*n);
-    }
-}
-
-/// What the pod needs at its peak: all containers and sidecars together, or an init container beside
-/// the sidecars started before it; requests of the pod as a whole win; overhead on top.
-fn requests(spec: &Spec) -> Amounts {
-    let mut total = Amounts::new();
-    spec.containers.iter().for_each(|c| add(&mut total, &amounts(&c.resources.requests)));
-    let mut sidecars = Amounts::new();
-    let mut peak = Amounts::new();
-    for init in &spec.init_containers {
-        let own = amounts(&init.resources.requests);
-        if init.restart_policy == "Always" {
-            add(&mut sidecars, &own);
-            raise(&mut peak, &sidecars);
-        } else {
-            let mut with_sidecars = sidecars.clone();
-            add(&mut with_sidecars, &own);
-            raise(&mut peak, &with_sidecars);
-        }
-    }
-    add(&mut total, &sidecars);
-    raise(&mut total, &peak);
-    total.extend(amounts(&spec.resources.requests));
-    add(&mut total, &amounts(&spec.overhead));
-    total.insert(PODS.into(), 1);
-    total.retain(|_, n| *n != 0);
-    total
-}
-
-/// CPU and memory for comparing nodes.
-fn weight(spec: &Spec) -> (i64, i64) {
-    let of =
-        |c: &Container, name: &str, assumed: i64| c.resources.requests.get(name).map_or(assumed, |v| amount(name, v));
-    let sum = |name: &str, assumed: i64| spec.containers.iter().map(|c| of(c, name, assumed)).sum();
-    (sum(CPU, ASSUMED_CPU), sum(MEMORY, ASSUMED_MEMORY))
-}
-
-fn ports(spec: &Spec) -> Vec<HostPort> {
-    let sidecars = spec.init_containers.iter().filter(|c| c.restart_policy == "Always");
-    let ports = spec.containers.iter().chain(sidecars).flat_map(|c| &c.ports).filter(|p| p.host_port > 0);
-    ports.map(|p| HostPort { ip: p.host_ip.clone(), protocol: p.protocol.clone(), port: p.host_port }).collect()
+/// An image without a tag means `latest`.
+fn tagged(image: &SmolStr) -> SmolStr {
+    if image.rfind(':') > image.rfind('/') { image.clone() } else { format!("{image}:latest").into() }
 }

@@ -1,29 +1,52 @@
 //! Pods that wait: ready for a decision, backing off, or parked until something happens that helps.
 
-use crate::framework::Events;
+use crate::framework::Happening;
 use crate::pod::PodInfo;
+use crate::profile::{Profiles, Refusers};
 use smol_str::SmolStr;
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// First wait after a refusal; doubles.
-const MIN_BACKOFF: Duration = Duration::from_secs(1);
-/// Longest wait after refusals.
-const MAX_BACKOFF: Duration = Duration::from_secs(10);
 /// A parked pod is tried again after this long, should the event that helps have been missed.
 const PARKED_LIMIT: Duration = Duration::from_secs(300);
+
+/// Waits after refusals and failures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Backoff {
+    /// The first; doubles.
+    pub(crate) first: Duration,
+    /// The longest.
+    pub(crate) longest: Duration,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self { first: Duration::from_secs(1), longest: Duration::from_secs(10) }
+    }
+}
+
+impl Backoff {
+    fn after(self, attempts: u32) -> Duration {
+        self.first.saturating_mul(1 << attempts.saturating_sub(1).min(10)).min(self.longest)
+    }
+}
 
 /// Where a pod waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
     /// Ready, in this position.
     Active(Position),
-    /// Ready at this time.
-    Backoff(Instant),
-    /// Until one of these events, at the latest at this time.
-    Parked(Events, Instant),
+    /// Ready at this time, or earlier when nobody else is ready.
+    Woken(Instant),
+    /// Ready at this time: something went wrong.
+    Failed(Instant),
+    /// Until something helps against these, at the latest at this time.
+    Parked(Refusers, Instant),
+    /// Its victims are being told to go; whether something has happened meanwhile that helps.
+    Preempting(Refusers, bool),
     /// Until its gates are lifted.
     Gated,
     /// A decision about it is being carried out.
@@ -34,29 +57,40 @@ enum Place {
 type Position = (Reverse<i32>, u64);
 
 struct Entry {
-    pod: PodInfo,
+    pod: Arc<PodInfo>,
     place: Place,
     attempts: u32,
     since: u64,
-    /// No event may shorten its back-off below this time.
+    /// No event may shorten its back-off below this time while others are ready.
     not_before: Instant,
 }
+
+/// Pods of one scheduler refused by the same filters: asked together whether a kind of event matters.
+type Group = (SmolStr, Refusers);
 
 /// The queue. Times are given, so that tests move them.
 #[derive(Default)]
 pub(crate) struct Queue {
+    backoff: Backoff,
     entries: HashMap<SmolStr, Entry>,
     active: BTreeSet<(Position, SmolStr)>,
     timed: BTreeSet<(Instant, SmolStr)>,
+    woken: BTreeSet<(Instant, SmolStr)>,
+    parked: HashMap<Group, HashSet<SmolStr>>,
     arrivals: u64,
 }
 
 impl Queue {
+    /// With these waits.
+    pub(crate) fn new(backoff: Backoff) -> Self {
+        Self { backoff, ..Self::default() }
+    }
+
     /// Takes a waiting pod in, or its new state. A change of a refused pod gets a new decision.
-    pub(crate) fn add(&mut self, pod: PodInfo, now: Instant) {
+    pub(crate) fn add(&mut self, pod: Arc<PodInfo>, now: Instant) {
         let uid = pod.uid.clone();
         if let Some(entry) = self.entries.get_mut(&uid)
-            && (entry.place == Place::InFlight || same_wish(&entry.pod, &pod))
+            && (matches!(entry.place, Place::InFlight | Place::Preempting(..)) || same_wish(&entry.pod, &pod))
         {
             // Nothing that matters has changed: it waits where it waits.
             entry.pod = pod;
@@ -74,56 +108,93 @@ impl Queue {
         self.insert(uid, Entry { pod, place: target, attempts: 0, since, not_before: now });
     }
 
+    /// Is a pod not known?
+    pub(crate) fn is_new(&self, uid: &str) -> bool {
+        !self.entries.contains_key(uid)
+    }
+
     /// Takes a pod out: it is gone, or has a node.
-    pub(crate) fn remove(&mut self, uid: &SmolStr) {
+    pub(crate) fn remove(&mut self, uid: &str) {
         if let Some(entry) = self.entries.remove(uid) {
-            self.unlist(uid, entry.place);
+            self.unlist(uid, &entry);
         }
     }
 
-    /// The next pod to decide; it stays known as being in flight.
-    pub(crate) fn pop(&mut self, now: Instant) -> Option<PodInfo> {
+    /// The next pod to decide; it stays known as being in flight. When nobody is ready, one that has
+    /// been woken need not sit out its back-off.
+    pub(crate) fn pop(&mut self, now: Instant) -> Option<Arc<PodInfo>> {
         self.wake_timed(now);
-        let (_, uid) = self.active.pop_first()?;
+        let uid = match self.active.pop_first() {
+            Some((_, uid)) => uid,
+            None => self.woken.first().map(|(_, uid)| uid.clone())?,
+        };
+        self.put(&uid, Place::InFlight);
         let entry = self.entries.get_mut(&uid)?;
-        entry.place = Place::InFlight;
         entry.attempts = entry.attempts.saturating_add(1);
-        Some(entry.pod.clone())
+        Some(Arc::clone(&entry.pod))
     }
 
-    /// No node will do for now: parks the pod until one of `events`.
-    pub(crate) fn park(&mut self, uid: &SmolStr, events: Events, now: Instant) {
+    /// No node will do for now: parks the pod until something helps.
+    pub(crate) fn park(&mut self, uid: &str, by: Refusers, now: Instant) {
+        let backoff = self.backoff;
         let Some(entry) = self.entries.get_mut(uid) else { return };
-        entry.not_before = now + backoff(entry.attempts);
-        self.put(uid, Place::Parked(events, now + PARKED_LIMIT));
+        entry.not_before = now + backoff.after(entry.attempts);
+        self.put(uid, Place::Parked(by, now + PARKED_LIMIT));
+    }
+
+    /// Victims of the pod are being told to go: it is not decided again before they all know.
+    pub(crate) fn hold(&mut self, uid: &str, by: Refusers, now: Instant) {
+        self.park(uid, by, now);
+        self.put(uid, Place::Preempting(by, false));
+    }
+
+    /// The pod's victims have been told, or that has failed.
+    pub(crate) fn release(&mut self, uid: &str, told: bool, now: Instant) {
+        let Some(Place::Preempting(by, helped)) = self.entries.get(uid).map(|e| e.place) else { return };
+        match (told, helped) {
+            (true, false) => self.put(uid, Place::Parked(by, now + PARKED_LIMIT)),
+            (true, true) => self.wake(uid, now),
+            (false, _) => self.retry(uid, now),
+        }
     }
 
     /// The decision could not be carried out: tries again after a back-off.
-    pub(crate) fn retry(&mut self, uid: &SmolStr, now: Instant) {
+    pub(crate) fn retry(&mut self, uid: &str, now: Instant) {
+        let backoff = self.backoff;
         let Some(entry) = self.entries.get_mut(uid) else { return };
-        let at = now + backoff(entry.attempts);
+        let at = now + backoff.after(entry.attempts);
         entry.not_before = at;
-        self.put(uid, Place::Backoff(at));
+        self.put(uid, Place::Failed(at));
     }
 
     /// Something happened: pods that it may help are tried again, once their back-off is over.
-    pub(crate) fn happened(&mut self, events: Events, now: Instant) {
-        if events.is_empty() {
+    pub(crate) fn happened(&mut self, happening: &Happening<'_>, profiles: &Profiles, now: Instant) {
+        let mut helped: Vec<SmolStr> = Vec::new();
+        for ((scheduler, by), uids) in &self.parked {
+            let Some(profile) = profiles.get(scheduler) else { continue };
+            if !profile.concerns(*by, happening.kind()) {
+                continue;
+            }
+            let helps = |uid: &&SmolStr| self.entries.get(*uid).is_some_and(|e| profile.helps(*by, &e.pod, happening));
+            helped.extend(uids.iter().filter(helps).cloned());
+        }
+        for uid in helped {
+            match self.entries.get_mut(&uid).map(|e| &mut e.place) {
+                Some(Place::Preempting(_, helped)) => *helped = true,
+                _ => self.wake(&uid, now),
+            }
+        }
+    }
+
+    /// Tries a parked pod again.
+    pub(crate) fn wake(&mut self, uid: &str, now: Instant) {
+        let Some(entry) = self.entries.get(uid) else { return };
+        if !matches!(entry.place, Place::Parked(..) | Place::Preempting(..)) {
             return;
         }
-        let helped: Vec<SmolStr> = self
-            .entries
-            .iter()
-            .filter(|(_, e)| matches!(e.place, Place::Parked(wanted, _) if wanted.meets(events)))
-            .map(|(uid, _)| uid.clone())
-            .collect();
-        for uid in helped {
-            let Some(entry) = self.entries.get(&uid) else { continue };
-            let position = (Reverse(entry.pod.priority), entry.since);
-            let place =
-                if entry.not_before <= now { Place::Active(position) } else { Place::Backoff(entry.not_before) };
-            self.put(&uid, place);
-        }
+        let position = (Reverse(entry.pod.priority), entry.since);
+        let place = if entry.not_before <= now { Place::Active(position) } else { Place::Woken(entry.not_before) };
+        self.put(uid, place);
     }
 
     /// When a pod becomes ready by time alone.
@@ -143,48 +214,87 @@ impl Queue {
         }
     }
 
-    fn put(&mut self, uid: &SmolStr, place: Place) {
-        if let Some(mut entry) = self.entries.remove(uid) {
-            self.unlist(uid, entry.place);
+    fn put(&mut self, uid: &str, place: Place) {
+        if let Some((uid, mut entry)) = self.entries.remove_entry(uid) {
+            self.unlist(&uid, &entry);
             entry.place = place;
-            self.insert(uid.clone(), entry);
+            self.insert(uid, entry);
         }
     }
 
     fn insert(&mut self, uid: SmolStr, entry: Entry) {
         match entry.place {
             Place::Active(position) => _ = self.active.insert((position, uid.clone())),
-            Place::Backoff(at) | Place::Parked(_, at) => _ = self.timed.insert((at, uid.clone())),
-            Place::Gated | Place::InFlight => {}
+            Place::Failed(at) | Place::Parked(_, at) => _ = self.timed.insert((at, uid.clone())),
+            Place::Woken(at) => {
+                self.timed.insert((at, uid.clone()));
+                self.woken.insert((at, uid.clone()));
+            }
+            Place::Preempting(..) | Place::Gated | Place::InFlight => {}
+        }
+        if let Place::Parked(by, _) | Place::Preempting(by, _) = entry.place {
+            self.parked.entry((entry.pod.scheduler.clone(), by)).or_default().insert(uid.clone());
         }
         self.entries.insert(uid, entry);
     }
 
-    fn unlist(&mut self, uid: &SmolStr, place: Place) {
-        match place {
+    fn unlist(&mut self, uid: &str, entry: &Entry) {
+        let uid = SmolStr::new(uid);
+        match entry.place {
             Place::Active(position) => _ = self.active.remove(&(position, uid.clone())),
-            Place::Backoff(at) | Place::Parked(_, at) => _ = self.timed.remove(&(at, uid.clone())),
-            Place::Gated | Place::InFlight => {}
+            Place::Failed(at) | Place::Parked(_, at) => _ = self.timed.remove(&(at, uid.clone())),
+            Place::Woken(at) => {
+                self.timed.remove(&(at, uid.clone()));
+                self.woken.remove(&(at, uid.clone()));
+            }
+            Place::Preempting(..) | Place::Gated | Place::InFlight => {}
+        }
+        if let Place::Parked(by, _) | Place::Preempting(by, _) = entry.place {
+            let group = (entry.pod.scheduler.clone(), by);
+            if let Some(uids) = self.parked.get_mut(&group) {
+                uids.remove(&uid);
+                if uids.is_empty() {
+                    self.parked.remove(&group);
+                }
+            }
         }
     }
 }
 
 /// Do both states of a pod ask for the same? (Our own status writes must not wake it.)
 fn same_wish(a: &PodInfo, b: &PodInfo) -> bool {
-    PodInfo { complaint: None, ..a.clone() } == PodInfo { complaint: None, ..b.clone() }
-}
-
-fn backoff(attempts: u32) -> Duration {
-    MIN_BACKOFF.saturating_mul(1 << attempts.saturating_sub(1).min(10)).min(MAX_BACKOFF)
+    let bare = |pod: &PodInfo| PodInfo { complaint: None, nominated: SmolStr::default(), ..pod.clone() };
+    bare(a) == bare(b)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::node::NodeInfo;
+    use crate::pod::requests::Amounts;
+    use crate::profile::{Profile, ProfileSettings};
+    use crate::testing;
+    use serde_json::json;
 
-    fn pod(name: &str, priority: i32) -> PodInfo {
-        let json = format!(r#"{{"metadata":{{"name":"{name}","uid":"{name}"}},"spec":{{"priority":{priority}}}}}"#);
-        PodInfo::read(&kybern_client::wire::object(json.as_bytes()).expect("object")).expect("pod")
+    fn pod(name: &str, priority: i32) -> Arc<PodInfo> {
+        let spec = json!({"priority": priority, "schedulerName": "default-scheduler",
+            "containers": [{"resources": {"requests": {"cpu": "1"}}}]});
+        testing::pod(&json!({"metadata": {"name": name, "uid": name}, "spec": spec}))
+    }
+    fn profiles() -> Profiles {
+        let usual = ProfileSettings::usual("default-scheduler");
+        Profiles::from([(usual.name.clone(), Profile::new(&usual))])
+    }
+    /// Refused for want of resources.
+    fn full(profiles: &Profiles) -> Refusers {
+        let filters = &profiles["default-scheduler"].filters;
+        let mut by = Refusers::default();
+        by.add(filters.iter().position(|f| f.name() == "NodeResourcesFit").expect("the filter"));
+        by
+    }
+    fn node(cpu: i64, label: &str) -> NodeInfo {
+        let allocatable = Amounts::from([("cpu".into(), cpu), ("pods".into(), 10)]);
+        NodeInfo { name: "n".into(), labels: vec![("l".into(), label.into())], allocatable, ..NodeInfo::default() }
     }
     fn pop(q: &mut Queue, now: Instant) -> Option<String> {
         q.pop(now).map(|p| p.uid.to_string())
@@ -202,28 +312,54 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_parked_pod_wakes_by_a_fitting_event_after_its_backoff() {
-        let (mut q, now) = (Queue::default(), Instant::now());
+    async fn a_parked_pod_wakes_by_a_fitting_event_only() {
+        let (mut q, now, profiles) = (Queue::default(), Instant::now(), profiles());
         q.add(pod("a", 0), now);
         assert!(pop(&mut q, now).is_some());
-        q.park(&"a".into(), Events::POD_GONE, now);
-        q.happened(Events::NODE_LABELS, now + 5 * SECOND);
+        q.park("a", full(&profiles), now);
+        let (small, relabelled, large) = (node(500, "x"), node(500, "y"), node(2000, "y"));
+        q.happened(&Happening::NodeChanged(&small, &relabelled), &profiles, now);
+        q.happened(&Happening::NodeAdded(&small), &profiles, now);
+        q.happened(&Happening::PodPlaced(&pod("b", 0)), &profiles, now);
         assert_eq!(pop(&mut q, now + 5 * SECOND), None);
-        q.happened(Events::POD_GONE, now + SECOND / 2);
-        assert_eq!(pop(&mut q, now + SECOND / 2), None, "still backing off");
+        q.happened(&Happening::NodeChanged(&relabelled, &large), &profiles, now + 5 * SECOND);
+        assert_eq!(pop(&mut q, now + 5 * SECOND).as_deref(), Some("a"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_woken_pod_backs_off_only_behind_others() {
+        let (mut q, now, profiles) = (Queue::default(), Instant::now(), profiles());
+        q.add(pod("a", 9), now);
+        pop(&mut q, now);
+        q.park("a", full(&profiles), now);
+        q.add(pod("b", 0), now);
+        q.happened(&Happening::PodGone(&pod("c", 0)), &profiles, now);
         assert_eq!(q.next_wake(), Some(now + SECOND));
+        assert_eq!(pop(&mut q, now).as_deref(), Some("b"));
+        assert_eq!(pop(&mut q, now).as_deref(), Some("a"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pod_whose_victims_go_is_not_decided_before_all_know() {
+        let (mut q, now, profiles) = (Queue::default(), Instant::now(), profiles());
+        q.add(pod("a", 0), now);
+        pop(&mut q, now);
+        q.hold("a", full(&profiles), now);
+        q.happened(&Happening::PodGone(&pod("c", 0)), &profiles, now + SECOND);
+        assert_eq!(pop(&mut q, now + SECOND), None);
+        q.release("a", true, now + SECOND);
         assert_eq!(pop(&mut q, now + SECOND).as_deref(), Some("a"));
     }
 
     #[tokio::test(start_paused = true)]
     async fn own_status_writes_do_not_wake_but_a_new_wish_does() {
-        let (mut q, now) = (Queue::default(), Instant::now());
+        let (mut q, now, profiles) = (Queue::default(), Instant::now(), profiles());
         q.add(pod("a", 0), now);
         pop(&mut q, now);
-        q.park(&"a".into(), Events::POD_GONE, now);
-        q.add(PodInfo { complaint: Some("0/1".into()), ..pod("a", 0) }, now);
+        q.park("a", full(&profiles), now);
+        q.add(Arc::new(PodInfo { complaint: Some("0/1".into()), ..PodInfo::clone(&pod("a", 0)) }), now);
         assert_eq!(pop(&mut q, now), None);
-        q.add(PodInfo { gated: true, ..pod("a", 0) }, now);
+        q.add(Arc::new(PodInfo { gated: true, ..PodInfo::clone(&pod("a", 0)) }), now);
         assert_eq!(pop(&mut q, now), None);
         q.add(pod("a", 0), now);
         assert_eq!(pop(&mut q, now).as_deref(), Some("a"));
@@ -234,12 +370,12 @@ mod tests {
         let (mut q, now) = (Queue::default(), Instant::now());
         q.add(pod("a", 0), now);
         pop(&mut q, now);
-        q.retry(&"a".into(), now);
+        q.retry("a", now);
         assert_eq!(pop(&mut q, now), None);
         assert_eq!(pop(&mut q, now + SECOND).as_deref(), Some("a"));
-        q.retry(&"a".into(), now + SECOND);
+        q.retry("a", now + SECOND);
         assert_eq!(q.next_wake(), Some(now + 3 * SECOND));
-        q.remove(&"a".into());
+        q.remove("a");
         assert_eq!((q.next_wake(), pop(&mut q, now + 60 * SECOND)), (None, None));
     }
 }

@@ -1,12 +1,13 @@
 //! The scheduler on an API server in miniature.
 
-use k8s_openapi::api::core::v1::{Event, Node, Pod};
+use k8s_openapi::api::core::v1::{Event, Node, PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::storage::v1::StorageClass;
 use kybern_api::seam::{FixedClock, SystemIds};
 use kybern_client::memory::MemoryApi;
 use kybern_client::transport::{MERGE_PATCH, Resource, Transport};
 use kybern_client::typed;
 use kybern_client::write::{At, DeleteOptions, Writer};
-use kybern_scheduler::{Config, run};
+use kybern_scheduler::{Config, Settings, run};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +23,9 @@ struct Cluster {
 
 impl Cluster {
     fn start() -> Self {
+        Self::start_with(Settings::default())
+    }
+    fn start_with(settings: Settings) -> Self {
         let api = MemoryApi::default();
         let transport: Arc<dyn Transport> = Arc::new(api.clone());
         let writer = Writer::new(Arc::clone(&transport), "test", 0);
@@ -32,6 +36,7 @@ impl Cluster {
             transports: Arc::new(move |_| Arc::clone(&transport)),
             term: 1,
             holder: "s1_1".into(),
+            settings,
         };
         tokio::spawn(run(config, cancel.clone()));
         let (pods, nodes) = (typed::resource::<Pod>(), typed::resource::<Node>());
@@ -90,7 +95,10 @@ async fn a_refused_pod_says_why_and_gets_the_room_that_another_leaves() {
         (&condition["type"], &condition["status"], &condition["reason"]),
         (&json!("PodScheduled"), &json!("False"), &json!("Unschedulable"))
     );
-    assert_eq!(condition["message"], "0/1 nodes are available: 1 Insufficient cpu.");
+    assert_eq!(
+        condition["message"],
+        "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod."
+    );
     let events: Vec<Value> = c.api.trees(&typed::resource::<Event>()).iter().map(|e| e["reason"].clone()).collect();
     assert!(events.contains(&json!("FailedScheduling")) && events.contains(&json!("Scheduled")), "{events:?}");
 
@@ -128,4 +136,119 @@ async fn pods_of_other_schedulers_are_left_alone() {
     c.writer.create(at, &json!({"metadata": {"name": "p"}, "spec": spec})).await.expect("pod");
     c.settle().await;
     assert_eq!(c.placed(), Vec::<String>::new());
+}
+
+fn at<'a>(resource: &'a Resource, namespace: &'a str, name: &'a str) -> At<'a> {
+    At { resource, namespace, name, subresource: "" }
+}
+
+fn events(c: &Cluster, reason: &str) -> Vec<Value> {
+    c.api.trees(&typed::resource::<Event>()).into_iter().filter(|e| e["reason"] == reason).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_more_important_pod_takes_the_place_of_a_lesser_one() {
+    let c = Cluster::start();
+    c.node("a", "1").await;
+    let pod = |name: &str, priority: i32| {
+        let spec = json!({"schedulerName": "default-scheduler", "priority": priority,
+            "containers": [{"name": "c", "resources": {"requests": {"cpu": "1"}}}]});
+        // A finalizer keeps the victim visible.
+        json!({"metadata": {"name": name, "finalizers": ["example.com/keep"]}, "spec": spec})
+    };
+    c.writer.create(at(&c.pods, "default", ""), &pod("lesser", 0)).await.expect("pod");
+    c.settle().await;
+    c.writer.create(at(&c.pods, "default", ""), &pod("greater", 100)).await.expect("pod");
+    c.settle().await;
+    let victim = c.tree("lesser");
+    assert!(!victim["metadata"]["deletionTimestamp"].is_null(), "the victim is told to go");
+    let condition = victim["status"]["conditions"].as_array().and_then(|l| l.last().cloned()).expect("a condition");
+    assert_eq!(
+        (&condition["type"], &condition["status"], &condition["reason"], &condition["message"]),
+        (
+            &json!("DisruptionTarget"),
+            &json!("True"),
+            &json!("PreemptionByScheduler"),
+            &json!("default-scheduler: preempting to accommodate a higher priority pod")
+        )
+    );
+    let greater = c.tree("greater");
+    assert_eq!(greater["status"]["nominatedNodeName"], "a");
+    assert_eq!(greater["spec"]["nodeName"], Value::Null);
+    let told = events(&c, "Preempted");
+    let text = format!("Preempted by pod {} on node a", greater["metadata"]["uid"].as_str().expect("a uid"));
+    assert_eq!((told.len(), &told[0]["message"], &told[0]["type"]), (1, &json!(text), &json!("Normal")));
+
+    // Neither a less important pod nor a second search gets in the way meanwhile.
+    c.writer.create(at(&c.pods, "default", ""), &pod("late", 50)).await.expect("pod");
+    c.settle().await;
+    let free = json!({"metadata": {"finalizers": []}});
+    c.writer.patch(at(&c.pods, "default", "lesser"), MERGE_PATCH, &free).await.expect("freed");
+    c.settle().await;
+    assert_eq!(
+        (&c.tree("greater")["spec"]["nodeName"], &c.tree("late")["spec"]["nodeName"]),
+        (&json!("a"), &Value::Null)
+    );
+    assert_eq!(events(&c, "Preempted").len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn volumes_are_chosen_or_ordered_before_the_pod_is_bound() {
+    let c = Cluster::start();
+    c.node("a", "4").await;
+    let claims = typed::resource::<PersistentVolumeClaim>();
+    let (volumes, classes) = (typed::resource::<PersistentVolume>(), typed::resource::<StorageClass>());
+    for (name, provisioner) in [("local", "kubernetes.io/no-provisioner"), ("made", "example.com/disks")] {
+        let class = json!({"metadata": {"name": name}, "provisioner": provisioner, "volumeBindingMode": "WaitForFirstConsumer"});
+        c.writer.create(at(&classes, "", ""), &class).await.expect("class");
+        let claim = json!({"metadata": {"name": name}, "spec": {"storageClassName": name, "accessModes": ["ReadWriteOnce"],
+            "resources": {"requests": {"storage": "1Gi"}}}});
+        c.writer.create(at(&claims, "default", ""), &claim).await.expect("claim");
+    }
+    let volume = json!({"metadata": {"name": "v"}, "spec": {"storageClassName": "local", "accessModes": ["ReadWriteOnce"],
+        "capacity": {"storage": "2Gi"}}, "status": {"phase": "Available"}});
+    c.writer.create(at(&volumes, "", ""), &volume).await.expect("volume");
+    let uses = |name: &str| json!({"name": name, "persistentVolumeClaim": {"claimName": name}});
+    let spec = json!({"schedulerName": "default-scheduler", "containers": [{"name": "c"}],
+        "volumes": [uses("local"), uses("made")]});
+    c.writer.create(at(&c.pods, "default", ""), &json!({"metadata": {"name": "p"}, "spec": spec})).await.expect("pod");
+    c.settle().await;
+    let reference = c.api.tree(&volumes, "", "v").expect("volume")["spec"]["claimRef"].clone();
+    assert_eq!((&reference["namespace"], &reference["name"]), (&json!("default"), &json!("local")));
+    let made = c.api.tree(&claims, "default", "made").expect("claim");
+    assert_eq!(made["metadata"]["annotations"]["volume.kubernetes.io/selected-node"], "a");
+    assert_eq!(c.tree("p")["spec"]["nodeName"], Value::Null, "not before the claims are bound");
+
+    // Meanwhile decisions go on.
+    c.pod("other", "1").await;
+    c.settle().await;
+    assert_eq!(c.placed(), ["a"]);
+
+    for name in ["local", "made"] {
+        let bound = json!({"metadata": {"annotations": {"pv.kubernetes.io/bind-completed": "yes"}}, "spec": {"volumeName": "v"}});
+        c.writer.patch(at(&claims, "default", name), MERGE_PATCH, &bound).await.expect("bound");
+    }
+    c.settle().await;
+    assert_eq!(c.tree("p")["spec"]["nodeName"], "a");
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_profile_decides_about_its_own_pods() {
+    let config = json!({
+        "apiVersion": "kubescheduler.config.k8s.io/v1", "kind": "KubeSchedulerConfiguration",
+        "profiles": [{}, {"schedulerName": "careless", "plugins": {"filter": {"disabled": [{"name": "NodeResourcesFit"}]}}}],
+    });
+    let c = Cluster::start_with(Settings::read(&config).expect("settings"));
+    c.node("a", "1").await;
+    for scheduler in ["default-scheduler", "careless", "nobody"] {
+        let spec =
+            json!({"schedulerName": scheduler, "containers": [{"name": "c", "resources": {"requests": {"cpu": "9"}}}]});
+        let pod = json!({"metadata": {"name": scheduler}, "spec": spec});
+        c.writer.create(at(&c.pods, "default", ""), &pod).await.expect("pod");
+    }
+    c.settle().await;
+    assert_eq!(c.tree("careless")["spec"]["nodeName"], "a");
+    assert_eq!(c.tree("default-scheduler")["spec"]["nodeName"], Value::Null);
+    assert_eq!(c.tree("nobody")["status"], Value::Null);
+    assert_eq!(events(&c, "Scheduled")[0]["source"]["component"], "careless");
 }

@@ -3,13 +3,12 @@
 use crate::paths::{is_mirror_pod, object_mut, text};
 use crate::plugin::{Env, Operation, Plugin, Request};
 use kybern_api::error::Status;
+use kybern_api::kinds::SYSTEM_PRIORITIES;
 use kybern_api::object::Object;
 use serde::Deserialize;
 use serde_json::Value;
 
 const GROUP: &str = "scheduling.k8s.io";
-/// Classes that every cluster has, also before their objects are there.
-const SYSTEM: [(&str, i32); 2] = [("system-cluster-critical", 2_000_000_000), ("system-node-critical", 2_000_001_000)];
 const DEFAULT_POLICY: &str = "PreemptLowerPriority";
 
 #[derive(Debug)]
@@ -56,6 +55,10 @@ impl Plugin for Priority {
     }
 
     fn validate(&self, req: &Request<'_>, obj: Option<&Value>, env: &Env<'_>) -> Result<(), Status> {
+        let system = SYSTEM_PRIORITIES.iter().any(|(name, _)| *name == req.name);
+        if system && req.is_main(GROUP, "priorityclasses", &[Operation::Delete]) {
+            return Err(req.forbidden("this is a system priority class and cannot be deleted"));
+        }
         let operations = [Operation::Create, Operation::Update];
         let Some(class) = obj.filter(|_| req.is_main(GROUP, "priorityclasses", &operations)) else { return Ok(()) };
         if !is_default(class) {
@@ -129,8 +132,9 @@ fn resolve(req: &Request<'_>, pod: &mut Value, env: &Env<'_>) -> Result<(), Stat
 fn find(name: &str, env: &Env<'_>) -> Option<Class> {
     let stored = env.objects.get(GROUP, "priorityclasses", "", name).as_ref().and_then(Class::of);
     let built_in = || {
-        let (_, value) = SYSTEM.iter().find(|(known, _)| *known == name)?;
-        Some(Class { name: name.to_owned(), value: *value, policy: DEFAULT_POLICY.to_owned() })
+        // Every cluster has these, also before their objects are there.
+        let (_, value) = SYSTEM_PRIORITIES.iter().find(|(known, _)| *known == name)?;
+        Some(Class { name: name.to_owned(), value: i32::try_from(*value).ok()?, policy: DEFAULT_POLICY.to_owned() })
     };
     stored.or_else(built_in)
 }

@@ -29,6 +29,8 @@ mod scheduling;
 mod storage;
 mod workload;
 
+pub use scheduling::SYSTEM_PRIORITIES;
+
 use crate::kind::KindDef;
 use std::collections::HashMap;
 use std::sync::LazyLock;

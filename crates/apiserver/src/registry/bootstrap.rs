@@ -5,6 +5,7 @@ use crate::error::Error;
 use crate::server::ApiServer;
 use kybern_api::attributes::UserInfo;
 use kybern_api::error::{Reason, Status};
+use kybern_api::kinds;
 use kybern_client::transport::{Resource, Target, Transport, Write};
 use serde_json::{Value, json};
 
@@ -13,10 +14,6 @@ pub(crate) const AGENT: &str = "kybern-apiserver";
 
 /// Namespaces of the system.
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
-
-/// Priorities of the system's own pods.
-const PRIORITIES: [(&str, i64); 2] =
-    [("system-node-critical", 2_000_001_000), ("system-cluster-critical", 2_000_000_000)];
 
 impl ApiServer {
     /// Creates the system's namespaces and priority classes where they are missing.
@@ -31,7 +28,7 @@ impl ApiServer {
             ensure(&client, &namespaces, "", body).await?;
         }
         let classes = Resource::new("scheduling.k8s.io", "v1", "priorityclasses");
-        for (name, value) in PRIORITIES {
+        for (name, value) in kinds::SYSTEM_PRIORITIES {
             let body = json!({
                 "apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": name}, "value": value,
                 "description": format!("For pods that the system cannot run without ({name})."),

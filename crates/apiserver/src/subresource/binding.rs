@@ -103,6 +103,10 @@ fn bound(stored: &Stored, binding: &Value, node: &str, now: jiff::Timestamp) -> 
         more.iter().for_each(|(k, v)| annotations[k] = v.clone());
     }
     pod["spec"]["nodeName"] = node.into();
+    // The nomination has done its work.
+    if let Some(status) = pod.get_mut("status") {
+        tree::remove(status, "nominatedNodeName");
+    }
     set_condition(&mut pod, "PodScheduled", "True", &[], now);
     pod
 }

@@ -27,6 +27,7 @@ pub(super) struct Leading {
     pub(super) clock: SystemClock,
     pub(super) name: String,
     pub(super) cluster_cidr: ipnet::Ipv4Net,
+    pub(super) scheduler: kybern_scheduler::Settings,
     pub(super) tokens: Vec<(Role, JoinToken)>,
 }
 
@@ -64,6 +65,7 @@ impl Leading {
             transports: self.transports(),
             term,
             holder: self.name.clone(),
+            settings: self.scheduler.clone(),
         };
         let mut tasks = tokio::task::JoinSet::new();
         tasks.spawn(cancel.clone().run_until_cancelled_owned(self.bootstrap()).map(|_| ()));

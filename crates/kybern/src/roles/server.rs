@@ -71,6 +71,7 @@ async fn serve(config: Server) -> Result<()> {
         clock: moved,
         name: config.name.clone(),
         cluster_cidr: config.cluster_cidr,
+        scheduler: config.scheduler.clone(),
         tokens: if founded { given_tokens(&config)? } else { Vec::new() },
     };
     let working = tokio::spawn(leading.run(store.clone(), stop.clone()));

@@ -1,6 +1,6 @@
 //! A pod that names its node goes there or nowhere.
 
-use crate::framework::{Events, Filter, FilterFn};
+use crate::framework::{Events, Filter, Happening, Prepared};
 use crate::pod::PodInfo;
 use crate::snapshot::Snapshot;
 
@@ -10,17 +10,20 @@ impl Filter for NodeName {
     fn name(&self) -> &'static str {
         "NodeName"
     }
-    fn helped_by(&self) -> Events {
+    fn events(&self) -> Events {
         Events::NODE_ADDED
     }
-    fn prepare<'a>(&self, pod: &'a PodInfo, snapshot: &'a Snapshot) -> Option<FilterFn<'a>> {
+    fn helps(&self, pod: &PodInfo, happening: &Happening<'_>) -> bool {
+        happening.node().is_some_and(|n| n.name == pod.node)
+    }
+    fn prepare<'a>(&'a self, pod: &'a PodInfo, snapshot: &'a Snapshot) -> Prepared<'a> {
         if pod.node.is_empty() {
-            return None;
+            return Prepared::Skip;
         }
-        Some(Box::new(move |slot, reasons| {
+        Prepared::test(move |slot, _, refusal| {
             if snapshot.node(slot).is_none_or(|n| n.name != pod.node) {
-                reasons.push("node(s) didn't match the requested node name".into());
+                refusal.for_good("node(s) didn't match the requested node name");
             }
-        }))
+        })
     }
 }

@@ -1,7 +1,7 @@
 //! Nodes marked as unschedulable take only pods that tolerate that.
 
 use super::taint_toleration::tolerates;
-use crate::framework::{Events, Filter, FilterFn};
+use crate::framework::{Events, Filter, Happening, Prepared};
 use crate::pod::PodInfo;
 use crate::snapshot::Snapshot;
 use k8s_openapi::api::core::v1::Taint;
@@ -12,19 +12,22 @@ impl Filter for NodeUnschedulable {
     fn name(&self) -> &'static str {
         "NodeUnschedulable"
     }
-    fn helped_by(&self) -> Events {
-        Events::NODE_ADDED.and(Events::NODE_TAINTS)
+    fn events(&self) -> Events {
+        Events::NODES
     }
-    fn prepare<'a>(&self, pod: &'a PodInfo, snapshot: &'a Snapshot) -> Option<FilterFn<'a>> {
+    fn helps(&self, _: &PodInfo, happening: &Happening<'_>) -> bool {
+        happening.node_differs(|n| n.unschedulable) && happening.node().is_some_and(|n| !n.unschedulable)
+    }
+    fn prepare<'a>(&'a self, pod: &'a PodInfo, snapshot: &'a Snapshot) -> Prepared<'a> {
         let key = "node.kubernetes.io/unschedulable".into();
         let mark = Taint { key, effect: "NoSchedule".into(), ..Taint::default() };
-        if pod.tolerations.iter().any(|t| tolerates(t, &mark)) {
-            return None;
+        if !snapshot.any_marked(|m| m.closed) || pod.tolerations.iter().any(|t| tolerates(t, &mark)) {
+            return Prepared::Skip;
         }
-        Some(Box::new(move |slot, reasons| {
-            if snapshot.node(slot).is_some_and(|n| n.unschedulable) {
-                reasons.push("node(s) were unschedulable".into());
+        Prepared::test(move |slot, _, refusal| {
+            if snapshot.marks(slot).closed {
+                refusal.for_good("node(s) were unschedulable");
             }
-        }))
+        })
     }
 }

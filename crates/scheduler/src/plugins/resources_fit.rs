@@ -1,35 +1,106 @@
-//! Requests must fit into what a node has left; nodes with more left are better (least allocated).
+//! Requests must fit into what a node has left; how full it would be is rated by a strategy.
 
-use crate::framework::{Events, Filter, FilterFn, Normalize, Reason, Score, ScoreFn};
-use crate::pod::{CPU, MEMORY, PODS, PodInfo};
+use super::allocation::{Weighed, shares};
+use crate::framework::{Events, Filter, Happening, Normalize, Prepared, Reason, Score, ScoreFn};
+use crate::node::NodeInfo;
+use crate::pod::PodInfo;
+use crate::pod::requests::{Amounts, PODS};
 use crate::snapshot::{Column, Snapshot};
+use smol_str::SmolStr;
 
-pub(super) struct ResourcesFit;
+/// How fullness is rated.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Strategy {
+    /// The emptier the better.
+    Least,
+    /// The fuller the better.
+    Most,
+    /// By a shape: percent of use, rating of 0 to 100.
+    Ratio(Vec<(i64, i64)>),
+}
+
+/// The plugin's configuration.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct FitArgs {
+    pub(crate) strategy: Strategy,
+    pub(crate) resources: Vec<Weighed>,
+    /// Extended resources that are not looked at, by name and by what stands before the slash.
+    pub(crate) ignored: Vec<SmolStr>,
+    pub(crate) ignored_groups: Vec<SmolStr>,
+}
+
+impl Default for FitArgs {
+    fn default() -> Self {
+        let (ignored, ignored_groups) = (Vec::new(), Vec::new());
+        Self { strategy: Strategy::Least, resources: Weighed::usual(), ignored, ignored_groups }
+    }
+}
+
+pub(super) struct ResourcesFit {
+    pub(super) args: FitArgs,
+}
+
+impl ResourcesFit {
+    fn counts(&self, resource: &SmolStr) -> bool {
+        let group = resource.split_once('/').map(|(group, _)| group);
+        let ignored = self.args.ignored.contains(resource)
+            || group.is_some_and(|g| self.args.ignored_groups.iter().any(|i| i == g));
+        !(ignored && super::allocation::is_extended(resource))
+    }
+}
+
+/// One resource that the pod asks for.
+struct Ask<'a> {
+    name: &'a SmolStr,
+    column: Option<&'a Column>,
+    amount: i64,
+    reason: Reason,
+}
 
 impl Filter for ResourcesFit {
     fn name(&self) -> &'static str {
         "NodeResourcesFit"
     }
-    fn helped_by(&self) -> Events {
-        Events::NODE_ADDED.and(Events::NODE_CAPACITY).and(Events::POD_GONE)
+    fn events(&self) -> Events {
+        Events::NODES.and(Events::POD_GONE).and(Events::POD_CHANGED)
     }
-    fn prepare<'a>(&self, pod: &'a PodInfo, snapshot: &'a Snapshot) -> Option<FilterFn<'a>> {
-        let wanted: Vec<(Option<&Column>, i64, Reason)> = pod
-            .footprint
-            .requests
-            .iter()
-            .map(|(name, amount)| {
-                let reason = if name == PODS { "Too many pods".into() } else { format!("Insufficient {name}").into() };
-                (snapshot.column(name), *amount, reason)
-            })
-            .collect();
-        Some(Box::new(move |slot, reasons| {
-            for (column, amount, reason) in &wanted {
-                if column.is_none_or(|c| c.allocatable[slot] - c.used[slot] < *amount) {
-                    reasons.push(reason.clone());
+    fn helps(&self, pod: &PodInfo, happening: &Happening<'_>) -> bool {
+        let wants = |name: &SmolStr| pod.requests.contains_key(name);
+        let could_fit = |node: &NodeInfo| {
+            let offers = |name: &SmolStr| node.allocatable.get(name).copied().unwrap_or(0);
+            pod.requests.iter().all(|(name, amount)| !self.counts(name) || offers(name) >= *amount)
+        };
+        let more = |old: &Amounts, new: &Amounts| {
+            new.iter().any(|(name, n)| wants(name) && old.get(name).is_none_or(|was| n > was))
+        };
+        match happening {
+            Happening::NodeAdded(node) => could_fit(node),
+            Happening::NodeChanged(old, node) => more(&old.allocatable, &node.allocatable) && could_fit(node),
+            Happening::PodGone(gone) => gone.requests.keys().any(wants),
+            Happening::PodChanged(old, new) => more(&new.requests, &old.requests),
+            _ => false,
+        }
+    }
+    fn prepare<'a>(&'a self, pod: &'a PodInfo, snapshot: &'a Snapshot) -> Prepared<'a> {
+        let ask = |(name, amount): (&'a SmolStr, &i64)| {
+            let reason = if name == PODS { "Too many pods".into() } else { format!("Insufficient {name}").into() };
+            Ask { name, column: snapshot.column(name), amount: *amount, reason }
+        };
+        let asks: Vec<Ask<'a>> = pod.requests.iter().filter(|(name, _)| self.counts(name)).map(ask).collect();
+        Prepared::test(move |slot, what_if, refusal| {
+            for ask in &asks {
+                let (allocatable, used) = ask.column.map_or((0, 0), |c| (c.allocatable[slot], c.used[slot]));
+                let used = if what_if.is_nothing() { used } else { used + what_if.delta(ask.name) };
+                if ask.amount <= allocatable - used {
+                    continue;
+                }
+                if ask.amount > allocatable && ask.name != PODS {
+                    refusal.for_good(ask.reason.clone());
+                } else {
+                    refusal.for_now(ask.reason.clone());
                 }
             }
-        }))
+        })
     }
 }
 
@@ -37,31 +108,53 @@ impl Score for ResourcesFit {
     fn name(&self) -> &'static str {
         "NodeResourcesFit"
     }
-    fn weight(&self) -> i64 {
-        1
-    }
     fn normalize(&self) -> Normalize {
         Normalize::AsIs
     }
-    fn prepare<'a>(&self, pod: &'a PodInfo, snapshot: &'a Snapshot, _: &[usize]) -> Option<ScoreFn<'a>> {
+    fn prepare<'a>(&'a self, pod: &'a PodInfo, snapshot: &'a Snapshot, _: &[usize]) -> Option<ScoreFn<'a>> {
+        let shares = shares(pod, snapshot, &self.args.resources, true);
+        let strategy = &self.args.strategy;
         Some(Box::new(move |slot| {
-            let (cpu, memory) = shares(pod, snapshot, slot);
-            let left = |share: Option<f64>| share.map_or(0.0, |s| (1.0 - s).max(0.0) * 100.0);
-            let offered = [cpu, memory].iter().filter(|s| s.is_some()).count().max(1);
-            #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "a rating of 0 to 100")]
-            let rating = ((left(cpu) + left(memory)) / offered as f64) as i64;
-            rating
+            let (mut sum, mut weights) = (0, 0);
+            for share in &shares {
+                let Some((used, allocatable)) = share.on(snapshot, slot) else { continue };
+                let rating = strategy.rate(used, allocatable);
+                // Where the shape rates nothing, a resource does not pull the others down.
+                if rating > 0 || !matches!(strategy, Strategy::Ratio(_)) {
+                    sum += rating * share.weight;
+                    weights += share.weight;
+                }
+            }
+            strategy.mean(sum, weights)
         }))
     }
 }
 
-/// Which share of a node's CPU and memory would be in use with the pod; None where it offers none.
-#[expect(clippy::cast_precision_loss, reason = "a share for a rating")]
-pub(super) fn shares(pod: &PodInfo, snapshot: &Snapshot, slot: usize) -> (Option<f64>, Option<f64>) {
-    let (cpu, memory) = snapshot.weight(slot);
-    let share = |resource: &str, used: i64| {
-        let allocatable = snapshot.column(resource).map_or(0, |c| c.allocatable[slot]);
-        (allocatable > 0).then(|| used as f64 / allocatable as f64)
-    };
-    (share(CPU, cpu + pod.footprint.weight.0), share(MEMORY, memory + pod.footprint.weight.1))
+impl Strategy {
+    fn rate(&self, used: i64, allocatable: i64) -> i64 {
+        match self {
+            Self::Least if used > allocatable => 0,
+            Self::Least => (allocatable - used) * 100 / allocatable,
+            Self::Most => used.min(allocatable) * 100 / allocatable,
+            Self::Ratio(shape) => broken_line(shape, if used > allocatable { 100 } else { used * 100 / allocatable }),
+        }
+    }
+    #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "a rating of 0 to 100")]
+    fn mean(&self, sum: i64, weights: i64) -> i64 {
+        match self {
+            _ if weights == 0 => 0,
+            Self::Least | Self::Most => sum / weights,
+            Self::Ratio(_) => (sum as f64 / weights as f64).round() as i64,
+        }
+    }
+}
+
+/// Straight lines between the points of a shape.
+fn broken_line(shape: &[(i64, i64)], at: i64) -> i64 {
+    let Some(next) = shape.iter().position(|(x, _)| at <= *x) else { return shape.last().map_or(0, |(_, y)| *y) };
+    let (x1, y1) = shape[next];
+    match next.checked_sub(1).map(|i| shape[i]) {
+        None => y1,
+        Some((x0, y0)) => y0 + (y1 - y0) * (at - x0) / (x1 - x0),
+    }
 }

@@ -1,6 +1,7 @@
 //! Taints keep pods away that do not tolerate them, strictly or (PreferNoSchedule) mildly.
 
-use crate::framework::{Events, Filter, FilterFn, Normalize, Score, ScoreFn};
+use crate::framework::{Events, Filter, Happening, Normalize, Prepared, Score, ScoreFn};
+use crate::node::NodeInfo;
 use crate::pod::PodInfo;
 use crate::snapshot::Snapshot;
 use k8s_openapi::api::core::v1::{Taint, Toleration};
@@ -17,26 +18,34 @@ pub(super) fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
     effect && key.map_or(exists, |k| k == taint.key && value())
 }
 
-fn is_tolerated(pod: &PodInfo, taint: &Taint) -> bool {
-    pod.tolerations.iter().any(|t| tolerates(t, taint))
+fn is_tolerated(tolerations: &[Toleration], taint: &Taint) -> bool {
+    tolerations.iter().any(|t| tolerates(t, taint))
+}
+
+/// Do these tolerations open a node?
+pub(super) fn opens(tolerations: &[Toleration], node: &NodeInfo) -> bool {
+    node.strict_taints().all(|t| is_tolerated(tolerations, t))
 }
 
 impl Filter for TaintToleration {
     fn name(&self) -> &'static str {
         "TaintToleration"
     }
-    fn helped_by(&self) -> Events {
-        Events::NODE_ADDED.and(Events::NODE_TAINTS)
+    fn events(&self) -> Events {
+        Events::NODES
     }
-    fn prepare<'a>(&self, pod: &'a PodInfo, snapshot: &'a Snapshot) -> Option<FilterFn<'a>> {
-        Some(Box::new(move |slot, reasons| {
-            let strict = |t: &&Taint| t.effect == "NoSchedule" || t.effect == "NoExecute";
-            let mut taints = snapshot.node(slot).into_iter().flat_map(|n| &n.taints).filter(strict);
-            if let Some(taint) = taints.find(|t| !is_tolerated(pod, t)) {
-                let value = taint.value.as_deref().unwrap_or_default();
-                reasons.push(format!("node(s) had untolerated taint {{{}: {value}}}", taint.key).into());
+    fn helps(&self, pod: &PodInfo, happening: &Happening<'_>) -> bool {
+        happening.node_differs(|n| n.taints.clone()) && happening.node().is_some_and(|n| opens(&pod.tolerations, n))
+    }
+    fn prepare<'a>(&'a self, pod: &'a PodInfo, snapshot: &'a Snapshot) -> Prepared<'a> {
+        if !snapshot.any_marked(|m| m.strict) {
+            return Prepared::Skip;
+        }
+        Prepared::test(move |slot, _, refusal| {
+            if snapshot.marks(slot).strict && !snapshot.node(slot).is_some_and(|n| opens(&pod.tolerations, n)) {
+                refusal.for_good("node(s) had untolerated taint(s)");
             }
-        }))
+        })
     }
 }
 
@@ -44,17 +53,19 @@ impl Score for TaintToleration {
     fn name(&self) -> &'static str {
         "TaintToleration"
     }
-    fn weight(&self) -> i64 {
-        3
-    }
     fn normalize(&self) -> Normalize {
         Normalize::LowestBest
     }
-    fn prepare<'a>(&self, pod: &'a PodInfo, snapshot: &'a Snapshot, _: &[usize]) -> Option<ScoreFn<'a>> {
+    fn prepare<'a>(&'a self, pod: &'a PodInfo, snapshot: &'a Snapshot, _: &[usize]) -> Option<ScoreFn<'a>> {
+        if !snapshot.any_marked(|m| m.mild) {
+            return None;
+        }
         Some(Box::new(move |slot| {
-            let mild =
-                snapshot.node(slot).into_iter().flat_map(|n| &n.taints).filter(|t| t.effect == "PreferNoSchedule");
-            i64::try_from(mild.filter(|t| !is_tolerated(pod, t)).count()).unwrap_or(i64::MAX)
+            if !snapshot.marks(slot).mild {
+                return 0;
+            }
+            let mild = snapshot.node(slot).into_iter().flat_map(NodeInfo::mild_taints);
+            i64::try_from(mild.filter(|t| !is_tolerated(&pod.tolerations, t)).count()).unwrap_or(i64::MAX)
         }))
     }
 }

@@ -55,6 +55,12 @@ impl Strategy for Pod {
             let status = json!({"phase": "Pending", "qosClass": qos::class(obj)});
             tree::remove(obj, "status");
             tree::set_if_absent(obj, "status", status);
+            if !tree::list(obj, "spec.schedulingGates").is_empty() {
+                obj["status"]["conditions"] = json!([{
+                    "type": "PodScheduled", "status": "False", "reason": "SchedulingGated",
+                    "message": "Scheduling is blocked due to non-empty scheduling gates",
+                }]);
+            }
         }
     }
     fn validate(&self, ctx: &Context<'_>, obj: &Value, old: Option<&Value>, out: &mut Causes) {

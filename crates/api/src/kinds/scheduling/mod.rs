@@ -2,6 +2,8 @@
 
 mod priority_class;
 
+pub use priority_class::SYSTEM_PRIORITIES;
+
 use crate::kind::KindDef;
 
 pub(super) fn rows() -> Vec<KindDef> {
