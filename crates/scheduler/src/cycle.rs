@@ -184,8 +184,8 @@ fn pass(pod: &PodInfo, profile: &Profile, snapshot: &Snapshot, checks: &Checks<'
         return pass;
     }
     let (slots, enough) = (snapshot.slots(), profile.enough(snapshot.len()));
-    for i in 0..slots {
-        let slot = (snapshot.rotation + i) % slots;
+    let first = snapshot.rotation.min(slots);
+    for slot in (first..slots).chain(0..first) {
         pass.seen += 1;
         if !snapshot.is_used(slot) {
             continue;

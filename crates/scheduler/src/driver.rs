@@ -304,6 +304,7 @@ impl Driver {
             self.gone(&pod.uid);
         } else if !pod.node.is_empty() {
             self.queue.remove(&pod.uid);
+            let pod = Arc::new(Arc::unwrap_or_clone(pod).settled());
             let assumed = self.snapshot.placed_on(&pod.uid).is_some();
             match self.snapshot.place(Arc::clone(&pod), &pod.node, false) {
                 Placement::New if !assumed => self.happened(&Happening::PodPlaced(&pod)),

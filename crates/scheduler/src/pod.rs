@@ -135,6 +135,11 @@ impl PodInfo {
     pub(crate) fn is_waiting(&self) -> bool {
         self.node.is_empty() && !self.ended && !self.deleting
     }
+    /// A pod on its node takes room; what it wanted of a node is no longer asked.
+    pub(crate) fn settled(self) -> Self {
+        let (tolerations, images, liked, spread) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { tolerations, images, liked, spread, wanted: None, complaint: None, ..self }
+    }
     /// How much of a resource it asks for.
     pub(crate) fn request(&self, resource: &str) -> i64 {
         self.requests.get(resource).copied().unwrap_or(0)

@@ -33,6 +33,14 @@ pub(crate) struct Marks {
     pub(crate) mild: bool,
 }
 
+/// How many nodes bear each of the [`Marks`].
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Marked {
+    pub(crate) closed: usize,
+    pub(crate) strict: usize,
+    pub(crate) mild: usize,
+}
+
 /// A pod that counts on a node.
 #[derive(Debug, Clone)]
 struct Placed {
@@ -64,6 +72,8 @@ pub(crate) struct Snapshot {
     pub(crate) rotation: usize,
     nodes: Vec<Option<NodeInfo>>,
     marks: Vec<Marks>,
+    /// How many nodes bear each mark.
+    marked: Marked,
     slots: HashMap<SmolStr, usize>,
     free: Vec<usize>,
     columns: HashMap<SmolStr, Column>,
@@ -110,9 +120,9 @@ impl Snapshot {
     pub(crate) fn marks(&self, slot: usize) -> Marks {
         self.marks[slot]
     }
-    /// Does any node bear a mark?
-    pub(crate) fn any_marked(&self, mark: impl Fn(&Marks) -> bool) -> bool {
-        self.marks.iter().any(mark)
+    /// How many nodes bear each mark.
+    pub(crate) fn marked(&self) -> Marked {
+        self.marked
     }
     /// A resource's column; None where no node has it.
     pub(crate) fn column(&self, resource: &str) -> Option<&Column> {
@@ -203,11 +213,8 @@ impl Snapshot {
         for (resource, amount) in &info.allocatable {
             self.column_mut(resource).allocatable[slot] = *amount;
         }
-        self.marks[slot] = Marks {
-            closed: info.unschedulable,
-            strict: info.strict_taints().next().is_some(),
-            mild: info.mild_taints().next().is_some(),
-        };
+        let (strict, mild) = (info.strict_taints().next().is_some(), info.mild_taints().next().is_some());
+        self.mark(slot, Marks { closed: info.unschedulable, strict, mild });
         for image in info.images.keys() {
             *self.images.entry(image.clone()).or_insert(0) += 1;
         }
@@ -240,7 +247,7 @@ impl Snapshot {
         if let Some(old) = &old {
             self.forget_images(old);
         }
-        self.marks[slot] = Marks::default();
+        self.mark(slot, Marks::default());
         for column in self.columns.values_mut() {
             column.allocatable[slot] = 0;
         }
@@ -302,6 +309,15 @@ impl Snapshot {
         self.topologies.changed(slot, self.nodes[slot].as_ref(), nodes);
         self.tallies.get_mut().clear();
         self.stale = true;
+    }
+    fn mark(&mut self, slot: usize, new: Marks) {
+        let old = std::mem::replace(&mut self.marks[slot], new);
+        let moved = |count: usize, old: bool, new: bool| count + usize::from(new) - usize::from(old);
+        self.marked = Marked {
+            closed: moved(self.marked.closed, old.closed, new.closed),
+            strict: moved(self.marked.strict, old.strict, new.strict),
+            mild: moved(self.marked.mild, old.mild, new.mild),
+        };
     }
     fn forget_images(&mut self, node: &NodeInfo) {
         for image in node.images.keys() {

@@ -138,6 +138,17 @@ fn classes() -> World {
 }
 
 #[test]
+fn the_systems_classes_cannot_be_deleted() {
+    let delete = |name| {
+        let call = Call { group: "scheduling.k8s.io", resource: "priorityclasses", namespace: "", name, ..Call::default() };
+        Call { operation: Operation::Delete, ..call }.send(&classes(), json!({}))
+    };
+    assert!(delete("high").is_ok());
+    let refused = delete("system-node-critical").expect_err("a refusal");
+    assert!(refused.message.contains("this is a system priority class and cannot be deleted"), "{}", refused.message);
+}
+
+#[test]
 fn a_class_becomes_a_number() {
     let with = |fields: Value| {
         let mut pod = plain();

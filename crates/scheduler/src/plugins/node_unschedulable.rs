@@ -21,7 +21,7 @@ impl Filter for NodeUnschedulable {
     fn prepare<'a>(&'a self, pod: &'a PodInfo, snapshot: &'a Snapshot) -> Prepared<'a> {
         let key = "node.kubernetes.io/unschedulable".into();
         let mark = Taint { key, effect: "NoSchedule".into(), ..Taint::default() };
-        if !snapshot.any_marked(|m| m.closed) || pod.tolerations.iter().any(|t| tolerates(t, &mark)) {
+        if snapshot.marked().closed == 0 || pod.tolerations.iter().any(|t| tolerates(t, &mark)) {
             return Prepared::Skip;
         }
         Prepared::test(move |slot, _, refusal| {

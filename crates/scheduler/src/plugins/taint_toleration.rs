@@ -38,7 +38,7 @@ impl Filter for TaintToleration {
         happening.node_differs(|n| n.taints.clone()) && happening.node().is_some_and(|n| opens(&pod.tolerations, n))
     }
     fn prepare<'a>(&'a self, pod: &'a PodInfo, snapshot: &'a Snapshot) -> Prepared<'a> {
-        if !snapshot.any_marked(|m| m.strict) {
+        if snapshot.marked().strict == 0 {
             return Prepared::Skip;
         }
         Prepared::test(move |slot, _, refusal| {
@@ -57,7 +57,7 @@ impl Score for TaintToleration {
         Normalize::LowestBest
     }
     fn prepare<'a>(&'a self, pod: &'a PodInfo, snapshot: &'a Snapshot, _: &[usize]) -> Option<ScoreFn<'a>> {
-        if !snapshot.any_marked(|m| m.mild) {
+        if snapshot.marked().mild == 0 {
             return None;
         }
         Some(Box::new(move |slot| {
