@@ -194,6 +194,10 @@ impl Driver {
     }
 
     fn spawn_refuse(&mut self, pod: Arc<PodInfo>, message: String, nominated: Option<SmolStr>) {
+        let renominated = nominated.as_ref().is_some_and(|n| *n != pod.nominated);
+        if !self.queue.is_news(&pod.uid, &message, Instant::now()) && !renominated {
+            return;
+        }
         let (binder, writes) = (self.binder.clone(), Arc::clone(&self.writes));
         self.tasks.spawn(async move {
             let _permit = writes.acquire_owned().await;

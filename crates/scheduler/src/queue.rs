@@ -12,6 +12,9 @@ use tokio::time::Instant;
 
 /// A parked pod is tried again after this long, should the event that helps have been missed.
 const PARKED_LIMIT: Duration = Duration::from_secs(300);
+/// Up to so many attempts a woken pod may skip its back-off. Without an end to that, thousands of
+/// pods that fit nowhere would keep the scheduler busy as long as anything happens.
+const EAGER_ATTEMPTS: u32 = 3;
 
 /// Waits after refusals and failures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +66,8 @@ struct Entry {
     since: u64,
     /// No event may shorten its back-off below this time while others are ready.
     not_before: Instant,
+    /// What has been said about it, and when.
+    told: Option<(String, Instant)>,
 }
 
 /// Pods of one scheduler refused by the same filters: asked together whether a kind of event matters.
@@ -105,7 +110,7 @@ impl Queue {
         );
         self.remove(&uid);
         let target = if pod.gated { Place::Gated } else { Place::Active((Reverse(pod.priority), since)) };
-        self.insert(uid, Entry { pod, place: target, attempts: 0, since, not_before: now });
+        self.insert(uid, Entry { pod, place: target, attempts: 0, since, not_before: now, told: None });
     }
 
     /// Is a pod not known?
@@ -136,10 +141,9 @@ impl Queue {
 
     /// No node will do for now: parks the pod until something helps.
     pub(crate) fn park(&mut self, uid: &str, by: Refusers, now: Instant) {
-        let backoff = self.backoff;
-        let Some(entry) = self.entries.get_mut(uid) else { return };
-        entry.not_before = now + backoff.after(entry.attempts);
-        self.put(uid, Place::Parked(by, now + PARKED_LIMIT));
+        if self.blame(uid, now).is_some() {
+            self.put(uid, Place::Parked(by, now + PARKED_LIMIT));
+        }
     }
 
     /// Victims of the pod are being told to go: it is not decided again before they all know.
@@ -158,13 +162,31 @@ impl Queue {
         }
     }
 
+    /// Is this worth saying about a pod? The same words are not repeated at every event.
+    pub(crate) fn is_news(&mut self, uid: &str, message: &str, now: Instant) -> bool {
+        let Some(entry) = self.entries.get_mut(uid) else { return false };
+        let stale = |(text, at): &(String, Instant)| text != message || now >= *at + PARKED_LIMIT;
+        let news = entry.told.as_ref().is_none_or(stale);
+        if news {
+            entry.told = Some((message.to_owned(), now));
+        }
+        news
+    }
+
     /// The decision could not be carried out: tries again after a back-off.
     pub(crate) fn retry(&mut self, uid: &str, now: Instant) {
-        let backoff = self.backoff;
-        let Some(entry) = self.entries.get_mut(uid) else { return };
-        let at = now + backoff.after(entry.attempts);
-        entry.not_before = at;
-        self.put(uid, Place::Failed(at));
+        if let Some(at) = self.blame(uid, now) {
+            self.put(uid, Place::Failed(at));
+        }
+    }
+
+    /// An attempt has failed: the pod backs off, and queues behind those that are there. Until when.
+    fn blame(&mut self, uid: &str, now: Instant) -> Option<Instant> {
+        self.arrivals += 1;
+        let entry = self.entries.get_mut(uid)?;
+        entry.since = self.arrivals;
+        entry.not_before = now + self.backoff.after(entry.attempts);
+        Some(entry.not_before)
     }
 
     /// Something happened: pods that it may help are tried again, once their back-off is over.
@@ -228,7 +250,9 @@ impl Queue {
             Place::Failed(at) | Place::Parked(_, at) => _ = self.timed.insert((at, uid.clone())),
             Place::Woken(at) => {
                 self.timed.insert((at, uid.clone()));
-                self.woken.insert((at, uid.clone()));
+                if entry.attempts <= EAGER_ATTEMPTS {
+                    self.woken.insert((at, uid.clone()));
+                }
             }
             Place::Preempting(..) | Place::Gated | Place::InFlight => {}
         }
@@ -337,6 +361,21 @@ mod tests {
         assert_eq!(q.next_wake(), Some(now + SECOND));
         assert_eq!(pop(&mut q, now).as_deref(), Some("b"));
         assert_eq!(pop(&mut q, now).as_deref(), Some("a"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn endless_attempts_sit_out_their_backoff_and_say_nothing_new() {
+        let (mut q, now, profiles) = (Queue::default(), Instant::now(), profiles());
+        q.add(pod("a", 0), now);
+        for attempt in 1..=EAGER_ATTEMPTS + 1 {
+            assert_eq!(pop(&mut q, now).as_deref(), Some("a"), "attempt {attempt}");
+            assert_eq!(q.is_news("a", "full", now), attempt == 1);
+            q.park("a", full(&profiles), now);
+            q.happened(&Happening::PodGone(&pod("c", 0)), &profiles, now);
+        }
+        assert_eq!(pop(&mut q, now), None);
+        assert_eq!(pop(&mut q, now + 10 * SECOND).as_deref(), Some("a"));
+        assert!(q.is_news("a", "fuller", now) && q.is_news("a", "fuller", now + PARKED_LIMIT));
     }
 
     #[tokio::test(start_paused = true)]

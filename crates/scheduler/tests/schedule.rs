@@ -1,15 +1,20 @@
 //! The scheduler on an API server in miniature.
 
+use bytes::Bytes;
+use futures::stream::BoxStream;
 use k8s_openapi::api::core::v1::{Event, Node, PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::storage::v1::StorageClass;
+use kybern_api::error::Status;
+use kybern_api::object::Object;
 use kybern_api::seam::{FixedClock, SystemIds};
 use kybern_client::memory::MemoryApi;
-use kybern_client::transport::{MERGE_PATCH, Resource, Transport};
+use kybern_client::transport::{List, MERGE_PATCH, Resource, Selection, Target, Transport, WatchEvent, Write};
 use kybern_client::typed;
 use kybern_client::write::{At, DeleteOptions, Writer};
 use kybern_scheduler::{Config, Settings, run};
 use serde_json::{Value, json};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -26,9 +31,13 @@ impl Cluster {
         Self::start_with(Settings::default())
     }
     fn start_with(settings: Settings) -> Self {
+        Self::start_on(settings, |api| Arc::new(api))
+    }
+    /// The scheduler goes through what `between` makes of the API, the test does not.
+    fn start_on(settings: Settings, between: impl Fn(MemoryApi) -> Arc<dyn Transport>) -> Self {
         let api = MemoryApi::default();
-        let transport: Arc<dyn Transport> = Arc::new(api.clone());
-        let writer = Writer::new(Arc::clone(&transport), "test", 0);
+        let transport = between(api.clone());
+        let writer = Writer::new(Arc::new(api.clone()), "test", 0);
         let cancel = CancellationToken::new();
         let config = Config {
             clock: Arc::new(FixedClock::new("2030-01-01T00:00:00Z".parse().expect("time"))),
@@ -251,4 +260,57 @@ async fn each_profile_decides_about_its_own_pods() {
     assert_eq!(c.tree("default-scheduler")["spec"]["nodeName"], Value::Null);
     assert_eq!(c.tree("nobody")["status"], Value::Null);
     assert_eq!(events(&c, "Scheduled")[0]["source"]["component"], "careless");
+}
+
+/// An API whose bindings are slow for pods called `stuck` and fail a few times for all others.
+struct Troubled {
+    api: MemoryApi,
+    failures: AtomicU32,
+}
+
+#[async_trait::async_trait]
+impl Transport for Troubled {
+    async fn get(&self, resource: &Resource, namespace: &str, name: &str) -> Result<Object, Status> {
+        self.api.get(resource, namespace, name).await
+    }
+    async fn list(&self, resource: &Resource, selection: &Selection) -> Result<List, Status> {
+        self.api.list(resource, selection).await
+    }
+    async fn watch(
+        &self,
+        resource: &Resource,
+        selection: &Selection,
+        revision: u64,
+    ) -> Result<BoxStream<'static, Result<WatchEvent, Status>>, Status> {
+        self.api.watch(resource, selection, revision).await
+    }
+    async fn write(&self, target: &Target, write: Write) -> Result<Bytes, Status> {
+        if target.subresource == "binding" && target.name == "stuck" {
+            tokio::time::sleep(Duration::from_secs(3600)).await;
+        } else if target.subresource == "binding"
+            && self.failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok()
+        {
+            return Err(Status::internal("the store is busy"));
+        }
+        self.api.write(target, write).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_decision_waits_for_a_binding_and_a_failed_one_gives_its_room_back() {
+    let c = Cluster::start_on(Settings::default(), |api| Arc::new(Troubled { api, failures: AtomicU32::new(2) }));
+    c.node("a", "2").await;
+    c.pod("stuck", "1").await;
+    c.settle().await;
+    c.pod("unlucky", "1").await;
+    c.settle().await;
+    c.settle().await;
+    assert_eq!(c.tree("stuck")["spec"]["nodeName"], Value::Null);
+    assert_eq!(c.tree("unlucky")["spec"]["nodeName"], "a", "its own failed attempts are not counted against it");
+    let failed = events(&c, "FailedScheduling");
+    let message = failed[0]["message"].as_str().expect("a message");
+    assert!(message.starts_with("binding rejected: running Bind plugin \"DefaultBinder\": "), "{message}");
+    c.pod("late", "1").await;
+    c.settle().await;
+    assert_eq!(c.tree("late")["spec"]["nodeName"], Value::Null, "what is being bound takes room");
 }

@@ -65,7 +65,8 @@ fn a_pod_that_fits_nowhere_says_why_on_itself_and_in_an_event() {
     ));
     eventually("the condition says why", || {
         let message = condition(&ns, "huge", "PodScheduled", "message");
-        let told = message.starts_with("0/") && message.contains("Insufficient cpu") && message.contains(" preemption: 0/");
+        let told =
+            message.starts_with("0/") && message.contains("Insufficient cpu") && message.contains(" preemption: 0/");
         ensure(told, || message.clone())
     });
     assert_eq!(condition(&ns, "huge", "PodScheduled", "reason"), "Unschedulable");

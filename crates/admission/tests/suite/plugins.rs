@@ -140,7 +140,8 @@ fn classes() -> World {
 #[test]
 fn the_systems_classes_cannot_be_deleted() {
     let delete = |name| {
-        let call = Call { group: "scheduling.k8s.io", resource: "priorityclasses", namespace: "", name, ..Call::default() };
+        let call =
+            Call { group: "scheduling.k8s.io", resource: "priorityclasses", namespace: "", name, ..Call::default() };
         Call { operation: Operation::Delete, ..call }.send(&classes(), json!({}))
     };
     assert!(delete("high").is_ok());

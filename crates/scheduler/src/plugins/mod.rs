@@ -49,6 +49,9 @@ impl Default for PluginArgs {
     }
 }
 
+#[cfg(test)]
+mod tests;
+
 type MakeFilter = fn(&PluginArgs) -> Box<dyn Filter>;
 type MakeScore = fn(&PluginArgs) -> Box<dyn Score>;
 
