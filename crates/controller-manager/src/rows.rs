@@ -1,10 +1,14 @@
 //! Small extracts of objects, made once per event, so that plans rarely decode.
 
+use crate::controllers::storage;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{Node, Pod, ReplicationController, Service, Taint};
+use k8s_openapi::api::core::v1::{
+    Node, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController, Service, Taint,
+};
+use k8s_openapi::api::storage::v1::StorageClass;
 use kybern_api::meta::selector::Selector;
 use kybern_api::object::Object;
 use kybern_client::store::RowFn;
@@ -68,6 +72,8 @@ pub struct PodRow {
     pub restarts: i32,
     /// The annotation controller.kubernetes.io/pod-deletion-cost.
     pub deletion_cost: i32,
+    /// Names of the persistent volume claims it uses.
+    pub claims: Vec<SmolStr>,
     /// What a pod of a job has besides.
     pub job: Option<Box<JobPod>>,
 }
@@ -137,6 +143,27 @@ struct SpecParts {
     node_name: SmolStr,
     hostname: SmolStr,
     subdomain: SmolStr,
+    volumes: Vec<VolumeParts>,
+}
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct VolumeParts {
+    name: SmolStr,
+    persistent_volume_claim: Option<ClaimParts>,
+    ephemeral: Option<serde::de::IgnoredAny>,
+}
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct ClaimParts {
+    claim_name: SmolStr,
+}
+
+impl VolumeParts {
+    /// The claim behind the volume; that of an ephemeral one is named after pod and volume.
+    fn claim(&self, pod: &str) -> Option<SmolStr> {
+        let ephemeral = || self.ephemeral.as_ref().map(|_| smol_str::format_smolstr!("{pod}-{}", self.name));
+        self.persistent_volume_claim.as_ref().map(|c| c.claim_name.clone()).or_else(ephemeral)
+    }
 }
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
@@ -192,7 +219,7 @@ impl PodRow {
         let job = JobPod::of(object, &parts.metadata, &parts.status);
         let cost =
             parts.metadata.annotations.unwrap_or_default().get("controller.kubernetes.io/pod-deletion-cost").cloned();
-        let SpecParts { node_name, hostname, subdomain } = parts.spec;
+        let SpecParts { node_name, hostname, subdomain, volumes } = parts.spec;
         Self {
             phase: Phase::parse(&parts.status.phase),
             ready: ready.is_some_and(|c| c.status == "True"),
@@ -202,6 +229,7 @@ impl PodRow {
             host: (!hostname.is_empty() && !subdomain.is_empty()).then_some((hostname, subdomain)),
             restarts: parts.status.container_statuses.iter().map(|c| c.restart_count).sum(),
             deletion_cost: cost.and_then(|c| c.parse().ok()).unwrap_or(0),
+            claims: volumes.iter().filter_map(|v| v.claim(&object.head.name)).collect(),
             job,
         }
     }
@@ -262,6 +290,9 @@ pub fn rows(steady: &Steady) -> HashMap<Resource, RowFn> {
         (typed::resource::<Job>(), label_selector),
         (typed::resource::<ReplicationController>(), Arc::clone(&plain_selector)),
         (typed::resource::<Service>(), plain_selector),
+        (typed::resource::<PersistentVolume>(), Arc::new(storage::volume_row) as RowFn),
+        (typed::resource::<PersistentVolumeClaim>(), Arc::new(storage::claim_row) as RowFn),
+        (typed::resource::<StorageClass>(), Arc::new(storage::class_row) as RowFn),
         (
             typed::resource::<Node>(),
             Arc::new(|o: &Object| -> kybern_client::store::Row { Arc::new(NodeRow::of(o)) }) as RowFn,

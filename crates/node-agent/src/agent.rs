@@ -21,6 +21,7 @@ use crate::runtime::containerd::Containerd;
 use crate::runtime::cri::{Cri, channel};
 use crate::runtime::events::TaskChanged;
 use crate::stream::{Services, Streams};
+use crate::volumes::local;
 use crate::volumes::token::Tokens;
 use arc_swap::ArcSwap;
 use ipnet::Ipv4Net;
@@ -243,6 +244,10 @@ impl Agent {
         let Some(uid) = cancel.run_until_cancelled(status.register()).await else { return };
         tasks.spawn(status.run(cancel.clone()));
         tasks.spawn(lease::run(writer.clone(), self.config.name.clone(), uid, self.clock.clone(), cancel.clone()));
+        let nodes = informers.all(&Resource::new("", "v1", "nodes"));
+        let give_back = local::give_back(nodes, writer.clone(), self.config.paths(), self.config.name.clone());
+        let stop = cancel.clone();
+        tasks.spawn(async move { stop.run_until_cancelled(give_back).await.unwrap_or_default() });
         let (changes, changed) = mpsc::channel(CHANGES);
         tasks.spawn(engine.supervise(changes, cancel.clone()));
         let pods = Resource::new("", "v1", "pods");

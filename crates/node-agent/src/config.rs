@@ -121,6 +121,10 @@ impl Paths {
     pub fn pki(&self) -> PathBuf {
         self.data.join("pki")
     }
+    /// Persistent volumes on this node's disk, by name. Nothing else lies here.
+    pub fn storage(&self) -> PathBuf {
+        self.data.join("storage")
+    }
     /// Directories of all pods, by uid.
     pub fn pods(&self) -> PathBuf {
         self.data.join("pods")

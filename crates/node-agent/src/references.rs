@@ -1,6 +1,8 @@
 //! ConfigMaps and Secrets that pods of this node refer to: one watch per object while a pod uses it.
 
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Volume};
+use crate::error::{Error, Result};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolume, PersistentVolumeClaim, Pod, Secret, Volume};
+use kybern_api::object::Object;
 use kybern_client::informer::Informer;
 use kybern_client::store::Name;
 use kybern_client::transport::{Resource, Selection, Transport};
@@ -14,12 +16,20 @@ use tokio_util::sync::CancellationToken;
 /// How long a pod's set-up waits for the first answer about an object.
 const FIRST_ANSWER: Duration = Duration::from_secs(10);
 
-/// Looks objects up in memory.
+/// Looks objects up: those that change in memory.
+#[async_trait::async_trait]
 pub trait Lookup: Send + Sync {
     /// A ConfigMap.
     fn config_map(&self, namespace: &str, name: &str) -> Option<ConfigMap>;
     /// A Secret.
     fn secret(&self, namespace: &str, name: &str) -> Option<Secret>;
+    /// The volume that a pod's claim is bound to.
+    ///
+    /// # Errors
+    /// When there is none, or it cannot be asked for.
+    async fn volume_of(&self, _pod: &Pod, claim: &str) -> Result<PersistentVolume> {
+        Err(Error::Pod(format!("persistentvolumeclaim {claim:?} not found")))
+    }
 }
 
 /// What an object is called: resource, namespace, name.
@@ -36,13 +46,15 @@ struct Entry {
 pub struct References {
     transport: Arc<dyn Transport>,
     entries: Arc<Mutex<HashMap<Key, Entry>>>,
+    /// Volumes by uid of the pod and name of the claim. What a bound claim is bound to never changes.
+    volumes: Arc<Mutex<HashMap<(String, String), PersistentVolume>>>,
     cancel: CancellationToken,
 }
 
 impl References {
     /// Nothing watched yet; all watches end with `cancel`.
     pub fn new(transport: Arc<dyn Transport>, cancel: CancellationToken) -> Self {
-        Self { transport, entries: Arc::default(), cancel }
+        Self { transport, entries: Arc::default(), volumes: Arc::default(), cancel }
     }
 
     /// Watches all that a pod refers to, pokes it at each change, and waits for the first answers.
@@ -61,6 +73,7 @@ impl References {
 
     /// Ends the watches that only this pod used.
     pub fn release(&self, uid: &str) {
+        self.volumes.lock().retain(|(pod, _), _| pod != uid);
         self.entries.lock().retain(|_, entry| {
             entry.users.remove(uid);
             if entry.users.is_empty() {
@@ -104,7 +117,41 @@ impl References {
     }
 }
 
+impl References {
+    /// Asks the server for a claim of the namespace, and for its volume.
+    async fn ask_volume(&self, namespace: &str, name: &str) -> Result<PersistentVolume> {
+        let get = async |resource: &str, namespace: &str, name: &str| {
+            self.transport.get(&Resource::new("", "v1", resource), namespace, name).await
+        };
+        let claim: PersistentVolumeClaim =
+            decode("PersistentVolumeClaim", &get("persistentvolumeclaims", namespace, name).await?)?;
+        let is_bound = claim.status.and_then(|s| s.phase).as_deref() == Some("Bound");
+        let volume = claim.spec.and_then(|s| s.volume_name).filter(|_| is_bound);
+        let Some(volume) = volume else { return Err(Error::Pod(format!("PVC {namespace}/{name} is not bound"))) };
+        let volume: PersistentVolume = decode("PersistentVolume", &get("persistentvolumes", "", &volume).await?)?;
+        let owner = volume.spec.as_ref().and_then(|s| s.claim_ref.as_ref()).and_then(|c| c.uid.as_ref());
+        if owner != claim.metadata.uid.as_ref() {
+            return Err(Error::Pod(format!("PVC {namespace}/{name} is bound to a volume of another claim")));
+        }
+        Ok(volume)
+    }
+}
+
+fn decode<T: serde::de::DeserializeOwned>(what: &'static str, object: &Object) -> Result<T> {
+    object.view().map_err(|source| Error::Decode { what, source })
+}
+
+#[async_trait::async_trait]
 impl Lookup for References {
+    async fn volume_of(&self, pod: &Pod, claim: &str) -> Result<PersistentVolume> {
+        let key = (pod.metadata.uid.clone().unwrap_or_default(), claim.to_owned());
+        if let Some(known) = self.volumes.lock().get(&key) {
+            return Ok(known.clone());
+        }
+        let volume = self.ask_volume(pod.metadata.namespace.as_deref().unwrap_or_default(), claim).await?;
+        self.volumes.lock().insert(key, volume.clone());
+        Ok(volume)
+    }
     fn config_map(&self, namespace: &str, name: &str) -> Option<ConfigMap> {
         self.get("configmaps", namespace, name)
     }

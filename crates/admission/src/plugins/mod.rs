@@ -4,6 +4,7 @@ mod always_pull_images;
 mod certificate_approval;
 mod certificate_signing;
 mod certificate_subject;
+mod claim_resize;
 mod default_classes;
 mod default_tolerations;
 mod external_ips;
@@ -35,8 +36,8 @@ pub(crate) static TABLE: &[Row] = &[
     (|| Arc::new(priority::Priority), true),
     (|| Arc::new(default_tolerations::DefaultTolerationSeconds), true),
     (|| Arc::new(default_classes::DefaultStorageClass), true),
-    // off until the controllers run that take its finalizers off again
-    (|| Arc::new(storage_in_use::StorageObjectInUseProtection), false),
+    (|| Arc::new(storage_in_use::StorageObjectInUseProtection), true),
+    (|| Arc::new(claim_resize::PersistentVolumeClaimResize), true),
     (|| Arc::new(runtime_class::RuntimeClass), true),
     (|| Arc::new(certificate_approval::CertificateApproval), true),
     (|| Arc::new(certificate_signing::CertificateSigning), true),

@@ -54,19 +54,40 @@ fn an_ingress_without_a_class_gets_the_default() {
 
 #[test]
 fn storage_in_use_is_protected() {
-    let on = enabled("StorageObjectInUseProtection");
     for (resource, namespace, finalizer) in [
         ("persistentvolumeclaims", "ns", "kubernetes.io/pvc-protection"),
         ("persistentvolumes", "", "kubernetes.io/pv-protection"),
     ] {
         let call = Call { resource, namespace, ..Call::default() };
-        let stored =
-            call.send_through(&on, &World::new(), json!({ "metadata": { "finalizers": ["own"] } })).expect("admitted");
+        let stored = call.send(&World::new(), json!({ "metadata": { "finalizers": ["own"] } })).expect("admitted");
         assert_eq!(stored["metadata"]["finalizers"], json!(["own", finalizer]));
         let update = Call { operation: Operation::Update, old: Some(json!({})), ..call };
-        let stored = update.send_through(&on, &World::new(), json!({ "metadata": {} })).expect("admitted");
+        let stored = update.send(&World::new(), json!({ "metadata": {} })).expect("admitted");
         assert!(stored["metadata"]["finalizers"].is_null(), "an update may remove it");
     }
+}
+
+#[test]
+fn a_claim_grows_where_its_class_can() {
+    let mut world = World::new();
+    for (name, grows) in [("elastic", true), ("stiff", false)] {
+        world.put("storage.k8s.io", "storageclasses", "", name, json!({ "allowVolumeExpansion": grows }));
+    }
+    let claim = |class: &str, size: &str, phase: &str| {
+        let spec = json!({ "storageClassName": class, "resources": { "requests": { "storage": size } } });
+        json!({ "spec": spec, "status": { "phase": phase } })
+    };
+    let resize = |class: &str, phase: &str, size: &str| {
+        let old = Some(claim(class, "2Gi", phase));
+        let call = Call { resource: "persistentvolumeclaims", operation: Operation::Update, old, ..Call::default() };
+        call.send(&world, claim(class, size, phase)).map(drop).map_err(|status| status.message)
+    };
+    assert_eq!(resize("elastic", "Bound", "3Gi"), Ok(()));
+    assert_eq!(resize("stiff", "Bound", "2048Mi"), Ok(()), "the same size");
+    let refused = resize("stiff", "Bound", "3Gi").expect_err("refused");
+    assert!(refused.contains("only dynamically provisioned pvc can be resized"), "{refused}");
+    let refused = resize("elastic", "Pending", "3Gi").expect_err("refused");
+    assert!(refused.contains("Only bound persistent volume claims can be expanded"), "{refused}");
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod pod_gc;
 mod replicaset;
 mod role_aggregation;
 mod statefulset;
+pub(crate) mod storage;
 
 use crate::{CertificateSigner, kinds};
 use ipnet::IpNet;
@@ -51,6 +52,10 @@ pub(crate) fn table(settings: Settings) -> Vec<ControllerDef> {
         node_lifecycle::def(),
         node_ipam::def(settings.cluster_cidr),
         pod_gc::def(),
+        storage::binder(),
+        storage::protect_claims(),
+        storage::protect_volumes(),
+        storage::local_path(),
         csr::approver(),
         csr::signer(settings.signer),
         csr::cleaner(),

@@ -10,7 +10,7 @@ use kybern_authn::join::{JoinToken, Role};
 use kybern_client::transport::{Resource, Target, Transport, Write};
 use kybern_rbac::Rule;
 use kybern_rbac::bootstrap::{ControllerRole, objects, reconciled};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// What a controller or scheduler declared becomes its role.
 fn controller_roles() -> Vec<ControllerRole> {
@@ -30,6 +30,16 @@ fn declared_rule(r: PolicyRule) -> Rule {
     }
 }
 
+/// The storage class of claims that name none: volumes on the disk of the node where their pod runs.
+fn default_class() -> Value {
+    json!({
+        "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass",
+        "metadata": {"name": "local-path", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
+        "provisioner": "kybern.io/local-path", "reclaimPolicy": "Delete", "volumeBindingMode": "WaitForFirstConsumer",
+        "allowVolumeExpansion": true,
+    })
+}
+
 /// Objects written at the same time: one commit carries many of them.
 const AT_ONCE: usize = 32;
 
@@ -43,6 +53,7 @@ pub(super) async fn run(api: &dyn Transport, tokens: &[(Role, JoinToken)]) -> Re
         wanted.push(token.to_secret(*role, None, "given to the first server"));
     }
     wanted.append(&mut objects(&controller_roles()));
+    wanted.push(default_class());
     let writes: Vec<BoxFuture<'_, Result<(), Status>>> = wanted.into_iter().map(|o| ensure(api, o).boxed()).collect();
     futures::stream::iter(writes).buffer_unordered(AT_ONCE).try_collect().await
 }

@@ -4,6 +4,7 @@ use super::capacity::Capacity;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::runtime::Runtime;
+use crate::volumes::local::DIRECTORY;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use kybern_api::error::Reason;
@@ -81,9 +82,9 @@ impl NodeStatus {
         let answer = match self.writer.create(at, &self.node()).await {
             Ok(written) => written.bytes,
             Err(e) if e.reason == Reason::AlreadyExists => {
-                let labels = json!({ "metadata": { "labels": self.labels() } });
+                let metadata = json!({ "labels": self.labels(), "annotations": self.annotations() });
                 let at = At { name: &self.config.name, ..at };
-                self.writer.patch(at, MERGE_PATCH, &labels).await?.bytes
+                self.writer.patch(at, MERGE_PATCH, &json!({ "metadata": metadata })).await?.bytes
             }
             Err(e) => return Err(e.into()),
         };
@@ -108,12 +109,16 @@ impl NodeStatus {
         labels
     }
 
+    fn annotations(&self) -> Value {
+        json!({ DIRECTORY: self.config.paths().storage() })
+    }
+
     fn node(&self) -> Value {
         let taints: Vec<Value> =
             self.config.taints.iter().map(|t| json!({ "key": t.key, "value": t.value, "effect": t.effect })).collect();
         json!({
             "kind": "Node", "apiVersion": "v1",
-            "metadata": { "name": self.config.name, "labels": self.labels() },
+            "metadata": { "name": self.config.name, "labels": self.labels(), "annotations": self.annotations() },
             "spec": if taints.is_empty() { json!({}) } else { json!({ "taints": taints }) },
         })
     }

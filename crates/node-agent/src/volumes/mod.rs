@@ -6,7 +6,9 @@ mod config_map;
 mod downward_api;
 mod empty_dir;
 mod host_path;
+pub mod local;
 pub mod payload;
+mod persistent_volume_claim;
 mod projected;
 mod secret;
 pub mod sub_path;
@@ -82,7 +84,7 @@ pub async fn set_up(
     let uid = pod.metadata.uid.as_deref().unwrap_or_default();
     for volume in pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()) {
         let dir = paths.pod(uid).join("volumes").join(&volume.name);
-        let kind = resolve(&mut context, volume).await.map_err(|e| failed(volume, e))?;
+        let kind = resolve(&mut context, paths, volume).await.map_err(|e| failed(volume, e))?;
         let path = make(&context, kind, dir).map_err(|e| failed(volume, e))?;
         mounted.paths.insert(volume.name.clone(), path);
     }
@@ -99,7 +101,8 @@ fn failed(volume: &Volume, error: Error) -> Error {
 
 /// The first volume of a kind this agent cannot mount, with the field that says so.
 pub fn unsupported(pod: &Pod) -> Option<(String, String)> {
-    let known = ["emptyDir", "hostPath", "configMap", "secret", "projected", "downwardAPI", "name"];
+    let known =
+        ["emptyDir", "hostPath", "configMap", "secret", "projected", "downwardAPI", "persistentVolumeClaim", "name"];
     pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()).find_map(|v| {
         let json = serde_json::to_value(v).ok()?;
         let kind = json.as_object()?.keys().find(|k| !known.contains(&k.as_str()))?.clone();
@@ -107,7 +110,10 @@ pub fn unsupported(pod: &Pod) -> Option<(String, String)> {
     })
 }
 
-async fn resolve<'a>(context: &mut Context<'_>, volume: &'a Volume) -> Result<Kind<'a>> {
+async fn resolve<'a>(context: &mut Context<'_>, paths: &Paths, volume: &'a Volume) -> Result<Kind<'a>> {
+    if let Some(source) = &volume.persistent_volume_claim {
+        return persistent_volume_claim::resolve(context, paths, source).await;
+    }
     if let Some(source) = &volume.host_path {
         return host_path::resolve(source).map(Kind::Host);
     }

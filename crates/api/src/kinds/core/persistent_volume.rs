@@ -1,10 +1,12 @@
 //! PersistentVolume: a piece of storage.
 
-use crate::kind::{Context, KindDef, Strategy};
+use super::storage_rules;
+use crate::kind::{Causes, Context, KindDef, Strategy};
 use crate::kinds::cells;
 use crate::kinds::pod_defaults;
 use crate::kinds::row::{Row, age, computed, name, text, text_or};
 use crate::tree;
+use crate::validate::Field;
 use serde_json::Value;
 
 pub(super) fn row() -> KindDef {
@@ -30,7 +32,6 @@ pub(super) fn row() -> KindDef {
             age(),
             text_or("VolumeMode", "spec.volumeMode", cells::UNSET).wide(),
         ])
-        .inert()
         .strategy(&PersistentVolume)
         .build()
 }
@@ -54,6 +55,17 @@ impl Strategy for PersistentVolume {
     fn prepare(&self, _ctx: &Context<'_>, obj: &mut Value, old: Option<&Value>) {
         if old.is_none() {
             self.default(obj);
+        }
+    }
+    fn validate(&self, ctx: &Context<'_>, obj: &Value, old: Option<&Value>, out: &mut Causes) {
+        if ctx.subresource == "status" {
+            return;
+        }
+        let root = Field::root(obj);
+        let spec = root.field("spec");
+        storage_rules::volume(&spec, out);
+        if let Some(old) = old {
+            storage_rules::volume_update(&spec, old, out);
         }
     }
     fn answers_deletion_with_object(&self) -> bool {

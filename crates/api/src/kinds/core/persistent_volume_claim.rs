@@ -1,9 +1,11 @@
 //! PersistentVolumeClaim: a request for storage.
 
-use crate::kind::{Context, KindDef, Strategy, View};
+use super::storage_rules;
+use crate::kind::{Causes, Context, KindDef, Strategy, View};
 use crate::kinds::cells;
 use crate::kinds::row::{Row, age, computed, name, text, text_or};
 use crate::tree;
+use crate::validate::Field;
 use serde_json::Value;
 
 pub(super) fn row() -> KindDef {
@@ -27,7 +29,6 @@ pub(super) fn row() -> KindDef {
             age(),
             text_or("VolumeMode", "spec.volumeMode", cells::UNSET).wide(),
         ])
-        .inert()
         .strategy(&PersistentVolumeClaim)
         .build()
 }
@@ -53,6 +54,16 @@ impl Strategy for PersistentVolumeClaim {
     fn prepare(&self, _ctx: &Context<'_>, obj: &mut Value, old: Option<&Value>) {
         if old.is_none() {
             self.default(obj);
+        }
+    }
+    fn validate(&self, ctx: &Context<'_>, obj: &Value, old: Option<&Value>, out: &mut Causes) {
+        if ctx.subresource == "status" {
+            return;
+        }
+        let root = Field::root(obj);
+        storage_rules::claim(&root.field("spec"), out);
+        if let Some(old) = old {
+            storage_rules::claim_update(&root, old, out);
         }
     }
     fn answers_deletion_with_object(&self) -> bool {

@@ -18,7 +18,6 @@ pub(super) fn row() -> KindDef {
             field("AllowVolumeExpansion", "string", "allowVolumeExpansion", false),
             age(),
         ])
-        .inert()
         .strategy(&StorageClass)
         .build()
 }
@@ -31,8 +30,12 @@ impl Strategy for StorageClass {
         tree::set_default(obj, "volumeBindingMode", "Immediate");
     }
     fn validate(&self, _ctx: &Context<'_>, obj: &Value, old: Option<&Value>, out: &mut Causes) {
+        let root = Field::root(obj);
+        root.field("provisioner").demand(out);
+        root.field("reclaimPolicy").optional_one_of(&["Delete", "Retain"], out);
+        root.field("volumeBindingMode").optional_one_of(&["Immediate", "WaitForFirstConsumer"], out);
         let Some(old) = old else { return };
-        let (root, old) = (Field::root(obj), Field::root(old));
+        let old = Field::root(old);
         for key in ["provisioner", "parameters", "reclaimPolicy"] {
             if root.field(key).value != old.field(key).value {
                 root.field(key).forbidden(&format!("updates to {key} are forbidden."), out);
