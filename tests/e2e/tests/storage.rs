@@ -1,0 +1,96 @@
+//! Claims and volumes on the default class: they are made for the first pod, keep their data, and go.
+
+use kybern_e2e::{Namespace, ensure, eventually, run, shell};
+
+fn claim(name: &str) -> String {
+    format!(
+        r#"
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {{ name: {name} }}
+spec:
+  accessModes: [ReadWriteOnce]
+  resources: {{ requests: {{ storage: 1Mi }} }}
+"#
+    )
+}
+
+/// A pod that runs a command with the claim `data` at /data.
+fn pod(name: &str, command: &str) -> String {
+    let volume = "  volumes: [{ name: data, persistentVolumeClaim: { claimName: data } }]\n";
+    let mount = "    volumeMounts: [{ name: data, mountPath: /data }]\n";
+    shell(name, command) + mount + volume
+}
+
+fn ended(ns: &Namespace, pod: &str) {
+    ns.say(&["wait", &format!("pod/{pod}"), "--for=jsonpath={.status.phase}=Succeeded", "--timeout=60s"]);
+}
+
+#[test]
+fn a_claim_keeps_data_from_pod_to_pod_and_goes_with_its_volume() {
+    let ns = Namespace::new("storage");
+    ns.apply(&claim("data"));
+    eventually("the claim waits for its first pod", || {
+        let events = ns.kubectl(&["get", "events", "--field-selector", "involvedObject.name=data"])?;
+        ensure(events.contains("WaitForFirstConsumer"), || events.clone())
+    });
+    assert_eq!(ns.path(&["pvc", "data"], "{.spec.storageClassName}/{.status.phase}").unwrap(), "local-path/Pending");
+
+    ns.apply(&pod("writer", "echo kept > /data/file"));
+    ended(&ns, "writer");
+    let row = ns.say(&["get", "pvc", "data", "--no-headers"]);
+    assert!(row.contains("Bound") && row.contains("RWO") && row.contains("1Mi"), "{row}");
+    let volume = ns.path(&["pvc", "data"], "{.spec.volumeName}").unwrap();
+    ns.say(&["delete", "pod", "writer"]);
+    ns.apply(&pod("reader", "cat /data/file; sleep 600"));
+    ns.ready("reader");
+    assert_eq!(ns.say(&["logs", "reader"]), "kept");
+    let node = "{.spec.nodeAffinity.required.nodeSelectorTerms[0].matchExpressions[0].values[0]}";
+    let at = run(&["get", "pv", &volume, "-o", &format!("jsonpath={node}")], None).unwrap();
+    assert_eq!(ns.path(&["pod", "reader"], "{.spec.nodeName}").unwrap(), at, "the pod goes where its data is");
+
+    let shrink = r#"{"spec": {"resources": {"requests": {"storage": "512Ki"}}}}"#;
+    let refused = ns.refused(&["patch", "pvc", "data", "-p", shrink]);
+    assert!(refused.contains("field can not be less than status.capacity"), "{refused}");
+    ns.say(&["patch", "pvc", "data", "-p", r#"{"spec": {"resources": {"requests": {"storage": "2Mi"}}}}"#]);
+    eventually("it grows", || {
+        let size = ns.path(&["pvc", "data"], "{.status.capacity.storage}")?;
+        ensure(size == "2Mi", || size.clone())
+    });
+
+    ns.say(&["delete", "pvc", "data", "--wait=false"]);
+    let row = ns.say(&["get", "pvc", "data", "--no-headers"]);
+    assert!(row.contains("Terminating"), "a claim in use stays: {row}");
+    ns.say(&["delete", "pod", "reader", "--wait=true"]);
+    eventually("claim and volume go", || {
+        let left = ns.kubectl(&["get", "pvc", "-o", "name"])? + &run(&["get", "pv", "-o", "name"], None)?;
+        ensure(!left.contains("data") && !left.contains(&volume), || left.clone())
+    });
+    let asked = run(&["get", "nodes", "-o", "jsonpath={.items[*].metadata.annotations}"], None).unwrap();
+    assert!(!asked.contains(&volume), "the nodes have given it back: {asked}");
+}
+
+#[test]
+fn volumes_made_by_hand_are_bound_by_what_they_offer() {
+    let ns = Namespace::new("byhand");
+    let name = ns.name().to_owned();
+    let volume = |suffix: &str, size: &str| {
+        format!(
+            "---\napiVersion: v1\nkind: PersistentVolume\nmetadata: {{ name: {name}-{suffix} }}\nspec: {{ storageClassName: {name}, accessModes: [ReadWriteOnce], capacity: {{ storage: {size} }}, hostPath: {{ path: /tmp }} }}\n"
+        )
+    };
+    ns.apply(&(volume("small", "1Gi") + &volume("fits", "3Gi") + &volume("large", "9Gi")));
+    let wanted = claim("data").replace("1Mi", "2Gi").replace("spec:\n", &format!("spec:\n  storageClassName: {name}\n"));
+    ns.apply(&wanted);
+    ns.say(&["wait", "pvc/data", "--for=jsonpath={.status.phase}=Bound", "--timeout=30s"]);
+    let fits = format!("{name}-fits");
+    assert_eq!(ns.path(&["pvc", "data"], "{.spec.volumeName} {.status.capacity.storage}").unwrap(), format!("{fits} 3Gi"));
+    ns.say(&["delete", "pvc", "data"]);
+    eventually("the volume is retained, and released", || {
+        let phase = run(&["get", "pv", &fits, "-o", "jsonpath={.status.phase}"], None)?;
+        ensure(phase == "Released", || phase.clone())
+    });
+    for suffix in ["small", "fits", "large"] {
+        run(&["delete", "pv", &format!("{name}-{suffix}")], None).unwrap();
+    }
+}
