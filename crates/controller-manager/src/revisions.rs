@@ -176,10 +176,16 @@ fn keep<O: Kind>(view: &View, subject: &Subject<'_>, data: Value, number: i64) -
 }
 
 fn renumber(item: &Item, number: i64) -> Action {
-    Action::Patch {
-        to: Ref::to(&typed::resource::<ControllerRevision>(), &item.object),
-        subresource: "",
-        media_type: MERGE_PATCH,
-        patch: json!({"metadata": {"resourceVersion": item.object.revision.to_string()}, "revision": number}),
-    }
+    patch(item, json!({"metadata": {}, "revision": number}))
+}
+
+/// Labels a revision that somebody made by hand; its name will do as its hash.
+pub(crate) fn label(revision: &Revision<'_>, key: &str) -> Action {
+    patch(revision.item, json!({"metadata": {"labels": {key: revision.name()}}}))
+}
+
+fn patch(item: &Item, mut patch: Value) -> Action {
+    patch["metadata"]["resourceVersion"] = json!(item.object.revision.to_string());
+    let to = Ref::to(&typed::resource::<ControllerRevision>(), &item.object);
+    Action::Patch { to, subresource: "", media_type: MERGE_PATCH, patch }
 }

@@ -45,7 +45,8 @@ mod tests {
 
     #[test]
     fn a_line_says_each_cause_once() {
-        let error = anyhow::anyhow!("denied\nby the kernel").context("open /x: denied by the kernel").context("cannot start");
+        let error =
+            anyhow::anyhow!("denied\nby the kernel").context("open /x: denied by the kernel").context("cannot start");
         assert_eq!(one_line(&error), "cannot start: open /x: denied by the kernel");
     }
 }

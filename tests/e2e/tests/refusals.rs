@@ -32,7 +32,8 @@ fn first_server() -> String {
 /// A join token of the cluster under test.
 fn token(program: &PathBuf, role: &str) -> String {
     let config = std::env::var("KUBECONFIG").expect("KUBECONFIG");
-    let args = ["token", "create", "--role", role, "--ttl", "10m", "--kubeconfig", &config, "--data-dir", &first_server()];
+    let args =
+        ["token", "create", "--role", role, "--ttl", "10m", "--kubeconfig", &config, "--data-dir", &first_server()];
     let out = Command::new(program).args(args).output().expect("kybern");
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     String::from_utf8_lossy(&out.stdout).trim().to_owned()

@@ -43,13 +43,15 @@ fn what_one_server_wrote_every_other_honours_at_once() {
         say(other, &["create", "configmap", "there"]);
         // The ServiceAccount: without it, the pod would be refused and the token not minted.
         say(one, &["create", "serviceaccount", "robot"]);
-        let pod = shell("robots", "true").replace("spec:\n", "spec:\n  serviceAccountName: robot\n  schedulerName: none\n");
+        let pod =
+            shell("robots", "true").replace("spec:\n", "spec:\n  serviceAccountName: robot\n  schedulerName: none\n");
         other.run(&["--namespace", &name, "create", "-f", "-"], Some(&pod)).expect("the account exists");
         let token = say(other, &["create", "token", "robot"]);
         // The RoleBinding: without it, 403. The token: valid on the server that did not mint it.
         let robot = one.clone().with(&["--kubeconfig", "/dev/null", "--insecure-skip-tls-verify", "--token", &token]);
         say(other, &["create", "role", "reader", "--verb=get,list", "--resource=configmaps"]);
-        let refused = robot.run(&["--namespace", &name, "get", "configmap", "there"], None).expect_err("no binding yet");
+        let refused =
+            robot.run(&["--namespace", &name, "get", "configmap", "there"], None).expect_err("no binding yet");
         assert!(format!("{refused:#}").contains("(Forbidden)"), "{refused:#}");
         say(other, &["create", "rolebinding", "reader", "--role=reader", &format!("--serviceaccount={name}:robot")]);
         let seen = robot.run(&["--namespace", &name, "get", "configmap", "there", "-o", "name"], None).expect("bound");
@@ -57,6 +59,9 @@ fn what_one_server_wrote_every_other_honours_at_once() {
         // And the end of it: the account goes, and its token with it.
         say(other, &["delete", "serviceaccount", "robot"]);
         let refused = robot.run(&["--namespace", &name, "get", "configmap", "there"], None).expect_err("no account");
-        assert!(format!("{refused:#}").contains("Unauthorized") || format!("{refused:#}").contains("logged in"), "{refused:#}");
+        assert!(
+            format!("{refused:#}").contains("Unauthorized") || format!("{refused:#}").contains("logged in"),
+            "{refused:#}"
+        );
     }
 }

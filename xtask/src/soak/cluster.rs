@@ -20,7 +20,8 @@ impl Cluster {
     pub(super) fn create(name: &'static str, servers: u32, nodes: u32) -> Result<Self> {
         let target =
             std::env::var("CARGO_TARGET_DIR").context("CARGO_TARGET_DIR is not set: run through deploy/env.sh")?;
-        let mut cluster = Self { name, program: PathBuf::from(target).join("release/kybern"), kubeconfig: String::new() };
+        let mut cluster =
+            Self { name, program: PathBuf::from(target).join("release/kybern"), kubeconfig: String::new() };
         cluster.kybern(&["dev", "delete"])?;
         cluster.kybern(&["dev", "create", "--servers", &servers.to_string(), "--nodes", &nodes.to_string()])?;
         let image = Command::new("deploy/web-image.sh").output().context("deploy/web-image.sh")?;
@@ -61,7 +62,9 @@ impl Cluster {
         let deadline = Instant::now() + PATIENCE;
         loop {
             match attempt() {
-                Err(e) if Instant::now() > deadline => return Err(e.context(format!("{what}: not within {PATIENCE:?}"))),
+                Err(e) if Instant::now() > deadline => {
+                    return Err(e.context(format!("{what}: not within {PATIENCE:?}")));
+                }
                 Err(_) => std::thread::sleep(Duration::from_millis(300)),
                 done => return done,
             }
@@ -70,7 +73,8 @@ impl Cluster {
 
     /// The server that leads: its controllers hold this Lease.
     pub(super) fn leader(&self) -> Result<String> {
-        let lease = self.patiently("a leader", || self.get(&["lease", "-n", "kube-system", "kube-controller-manager"]))?;
+        let lease =
+            self.patiently("a leader", || self.get(&["lease", "-n", "kube-system", "kube-controller-manager"]))?;
         let holder = lease["spec"]["holderIdentity"].as_str().unwrap_or_default();
         holder.split('_').next().filter(|h| !h.is_empty()).map(str::to_owned).context("the lease has no holder")
     }

@@ -94,7 +94,9 @@ fn check_job(cluster: &Cluster, n: usize) -> Result<()> {
         if complete { Ok(job) } else { bail!("{name} is not complete: {}", job["status"]) }
     })?;
     let status = &job["status"];
-    if status["succeeded"].as_u64() != Some(COMPLETIONS) || status["completedIndexes"] != format!("0-{}", COMPLETIONS - 1) {
+    if status["succeeded"].as_u64() != Some(COMPLETIONS)
+        || status["completedIndexes"] != format!("0-{}", COMPLETIONS - 1)
+    {
         bail!("{name} counts wrong: {status}");
     }
     if status["uncountedTerminatedPods"].as_object().is_some_and(|u| u.values().any(|v| !v.is_null())) {

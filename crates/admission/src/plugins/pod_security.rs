@@ -6,16 +6,16 @@
 
 mod baseline;
 mod checks;
-mod policy;
 mod pod;
+mod policy;
 mod restricted;
 
 use crate::paths::text;
 use crate::plugin::{Env, Operation, Plugin, Request};
 use checks::evaluate;
 use kybern_api::error::Status;
-use pod::Pod;
 use kybern_api::validate::Field;
+use pod::Pod;
 use policy::{Level, Policy, Standard};
 use serde_json::{Map, Value};
 
@@ -156,7 +156,9 @@ fn warn_of_existing(standard: &Standard, namespace: &str, env: &Env<'_>) {
         return;
     }
     groups.sort_by(|a, b| a.1.cmp(&b.1));
-    (env.warn)(format!("existing pods in namespace \"{namespace}\" violate the new PodSecurity enforce level \"{standard}\""));
+    (env.warn)(format!(
+        "existing pods in namespace \"{namespace}\" violate the new PodSecurity enforce level \"{standard}\""
+    ));
     for (findings, first, count) in groups {
         let others = match count {
             1 => String::new(),

@@ -4,6 +4,6 @@ mod chain;
 mod classes;
 mod limits;
 mod nodes;
-mod pod_security;
 mod plugins;
+mod pod_security;
 mod world;

@@ -62,8 +62,12 @@ fn pod(case: &Case) -> Value {
 /// A world whose namespace `ns` has these labels.
 fn labelled(labels: &Value) -> World {
     let mut world = World::new();
-    let labels: serde_json::Map<String, Value> = labels.as_object().expect("labels").iter()
-        .map(|(key, value)| (format!("pod-security.kubernetes.io/{key}"), value.clone())).collect();
+    let labels: serde_json::Map<String, Value> = labels
+        .as_object()
+        .expect("labels")
+        .iter()
+        .map(|(key, value)| (format!("pod-security.kubernetes.io/{key}"), value.clone()))
+        .collect();
     world.put("", "namespaces", "", "ns", json!({"metadata": {"labels": labels}}));
     world
 }
@@ -78,7 +82,8 @@ fn every_rule_at_every_level_and_version() {
     let cases: Vec<Case> = serde_saphyr::from_str(include_str!("../../cases/pod-security.yaml")).expect("cases");
     let mut judged = 0;
     for case in &cases {
-        let newest = [("privileged:latest", ""), ("baseline:latest", &case.baseline), ("restricted:latest", &case.restricted)];
+        let newest =
+            [("privileged:latest", ""), ("baseline:latest", &case.baseline), ("restricted:latest", &case.restricted)];
         let others = case.at.iter().map(|(standard, findings)| (standard.as_str(), findings.as_str()));
         for (standard, findings) in newest.into_iter().chain(others) {
             let outcome = Call::default().send(&enforced(standard), pod(case));
@@ -107,7 +112,9 @@ fn warn_lets_a_pod_in_and_tells() {
     let said = call.warned.into_inner().expect("warnings");
     assert_eq!(
         said,
-        ["would violate PodSecurity \"baseline:latest\": privileged (container \"a\" must not set securityContext.privileged=true)"]
+        [
+            "would violate PodSecurity \"baseline:latest\": privileged (container \"a\" must not set securityContext.privileged=true)"
+        ]
     );
 }
 
@@ -134,7 +141,8 @@ fn workloads_are_told_of_and_never_refused() {
 #[test]
 fn updates_are_judged_where_they_change_what_counts() {
     let world = enforced("baseline:latest");
-    let update = |old: Value, subresource| Call { operation: Operation::Update, old: Some(old), subresource, ..Call::default() };
+    let update =
+        |old: Value, subresource| Call { operation: Operation::Update, old: Some(old), subresource, ..Call::default() };
     let mut other_image = privileged();
     other_image["spec"]["containers"][0]["image"] = json!("j");
     other_image["metadata"]["labels"] = json!({"a": "b"});

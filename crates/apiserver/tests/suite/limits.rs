@@ -38,7 +38,10 @@ async fn until_closed(stream: &mut (impl AsyncRead + Unpin)) -> String {
 
 /// `GET /healthz` on an open connection; the answer.
 async fn health(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> String {
-    stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\nauthorization: Bearer admin\r\nconnection: close\r\n\r\n").await.expect("sent");
+    stream
+        .write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\nauthorization: Bearer admin\r\nconnection: close\r\n\r\n")
+        .await
+        .expect("sent");
     until_closed(&mut stream).await
 }
 

@@ -75,8 +75,11 @@ pub(super) fn host_ports(pod: &Pod<'_>) -> Option<Finding> {
     let text = all.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
     let verb = if names.len() == 1 { "uses" } else { "use" };
     let noun = if all.len() == 1 { "hostPort" } else { "hostPorts" };
-    let details =
-        if names.is_empty() { Vec::new() } else { vec![format!("{} {verb} {noun} {text}", named("container", &names))] };
+    let details = if names.is_empty() {
+        Vec::new()
+    } else {
+        vec![format!("{} {verb} {noun} {text}", named("container", &names))]
+    };
     finding("hostPort", details, "")
 }
 
@@ -164,8 +167,7 @@ fn se_linux_of(pod: &Pod<'_>, types: &[&str]) -> Option<Finding> {
         return None;
     }
     let all = || std::iter::once(&holder).chain(pod.containers());
-    let bad: Vec<String> =
-        distinct(all().map(|o| part(o, "type")).filter(|t| !types.contains(&t.as_str())).collect());
+    let bad: Vec<String> = distinct(all().map(|o| part(o, "type")).filter(|t| !types.contains(&t.as_str())).collect());
     let mut options = Vec::new();
     if !bad.is_empty() {
         options.push(format!("type{} {}", if bad.len() == 1 { "" } else { "s" }, quoted(bad.iter())));
@@ -175,7 +177,8 @@ fn se_linux_of(pod: &Pod<'_>, types: &[&str]) -> Option<Finding> {
             options.push(format!("{key} may not be set"));
         }
     }
-    let detail = format!("{} set forbidden securityContext.seLinuxOptions: {}", setters.join(" and "), options.join("; "));
+    let detail =
+        format!("{} set forbidden securityContext.seLinuxOptions: {}", setters.join(" and "), options.join("; "));
     Some(Finding { reason: "seLinuxOptions", detail })
 }
 

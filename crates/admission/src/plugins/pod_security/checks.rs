@@ -80,7 +80,8 @@ fn findings<'a>(standard: &'a Standard, pod: &'a Pod<'_>) -> impl Iterator<Item 
 
 /// Everything wrong with a pod, as `reason (detail)`.
 pub(super) fn evaluate(standard: &Standard, pod: &Pod<'_>) -> Vec<String> {
-    let say = |f: Finding| if f.detail.is_empty() { f.reason.to_owned() } else { format!("{} ({})", f.reason, f.detail) };
+    let say =
+        |f: Finding| if f.detail.is_empty() { f.reason.to_owned() } else { format!("{} ({})", f.reason, f.detail) };
     findings(standard, pod).map(say).collect()
 }
 

@@ -74,7 +74,10 @@ impl Policy {
     /// From a namespace's labels. What cannot be read counts as the strictest where it is enforced, and as
     /// nothing where it only warns.
     pub(super) fn read(labels: Option<&Value>) -> Self {
-        Self { enforce: standard(labels, "enforce", Level::Restricted), warn: standard(labels, "warn", Level::Privileged) }
+        Self {
+            enforce: standard(labels, "enforce", Level::Restricted),
+            warn: standard(labels, "warn", Level::Privileged),
+        }
     }
 }
 

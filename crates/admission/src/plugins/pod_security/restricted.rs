@@ -31,16 +31,8 @@ pub(super) fn capabilities_linux(pod: &Pod<'_>) -> Option<Finding> {
 }
 
 /// Volumes that come from the cluster and not from the node.
-const VOLUMES: [&str; 8] = [
-    "configMap",
-    "csi",
-    "downwardAPI",
-    "emptyDir",
-    "ephemeral",
-    "persistentVolumeClaim",
-    "projected",
-    "secret",
-];
+const VOLUMES: [&str; 8] =
+    ["configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"];
 
 pub(super) fn volumes(pod: &Pod<'_>) -> Option<Finding> {
     let kind = |v: &Value| -> Option<String> {

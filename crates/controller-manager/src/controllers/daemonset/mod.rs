@@ -92,6 +92,11 @@ fn plan(world: &World<'_>, key: &Key) -> Result<Plan, Error> {
         Progress::Ready(history) => history,
     };
     let hash = history.present().label(HASH_LABEL);
+    if hash.is_empty() {
+        let mut plan = Plan::none();
+        plan.act(revisions::label(history.present(), HASH_LABEL));
+        return Ok(plan);
+    }
     let pods: Vec<Member<'_>> = owned.into_iter().filter_map(Member::of).collect();
     let spots = nodes::spots(world.view, &template, &pods)?;
     Turn { world, owner, set: &set, template: &template, pods, spots, hash, history: &history }.plan()

@@ -82,9 +82,9 @@ impl<'a> Turn<'a> {
             return Ok(Next::Wait);
         }
         if pod.row.phase == Phase::Pending && !pod.is_deleting() {
-            match self.claims().before(ordinal)? {
-                Readiness::After(missing) => plan.batch(missing),
-                Readiness::Blocked(_) => {}
+            // A claim on its way out is not in the way of a pod that is there.
+            if let Readiness::After(missing) = self.claims().before(ordinal)? {
+                plan.batch(missing);
             }
         }
         if !pod.is_deleting() {
