@@ -85,7 +85,12 @@ pub(crate) struct Applied {
 #[error("damaged {0} row")]
 pub(crate) struct Damaged(pub(crate) &'static str);
 
-/// Opens or creates the database with the small memory profile.
+/// Rows wait in memory up to this size, of all families together, before they are written as tables. Under
+/// load flushes and compactions cost as much as everything else the store does, and the less the larger
+/// this is; an idle store has next to nothing in it.
+const WRITE_BUFFERS: usize = 16 << 20;
+
+/// Opens or creates the database with a small memory profile.
 ///
 /// Recovery refuses a write-ahead log that is damaged anywhere but at its torn end: a silently shortened
 /// log would take back what this member has voted for or acknowledged.
@@ -94,15 +99,14 @@ pub(crate) fn open(path: &Path) -> Result<DB, rocksdb::Error> {
     let mut db = Options::default();
     db.create_if_missing(true);
     db.create_missing_column_families(true);
-    db.set_write_buffer_manager(&WriteBufferManager::new_write_buffer_manager_with_cache(
-        4 << 20,
-        false,
-        cache.clone(),
-    ));
+    let buffers = WriteBufferManager::new_write_buffer_manager(WRITE_BUFFERS, false);
+    db.set_write_buffer_manager(&buffers);
+    // One thread writes.
+    db.set_allow_concurrent_memtable_write(false);
     db.set_max_background_jobs(2);
     db.set_max_open_files(64);
     db.set_max_file_opening_threads(1);
-    db.set_max_total_wal_size(16 << 20);
+    db.set_max_total_wal_size(3 * WRITE_BUFFERS as u64);
     db.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
     db.set_recycle_log_file_num(0);
     db.set_keep_log_file_num(2);
@@ -121,12 +125,15 @@ fn family_options(cache: &Cache) -> Options {
     table.set_cache_index_and_filter_blocks(true);
     table.set_pin_l0_filter_and_index_blocks_in_cache(true);
     let mut family = Options::default();
-    family.set_write_buffer_size(1 << 20);
+    family.set_write_buffer_size(WRITE_BUFFERS / 4);
     family.set_max_write_buffer_number(2);
     family.set_arena_block_size(64 << 10);
-    family.set_target_file_size_base(4 << 20);
-    family.set_max_bytes_for_level_base(16 << 20);
-    family.set_compression_type(DBCompressionType::Lz4);
+    family.set_target_file_size_base(8 << 20);
+    family.set_max_bytes_for_level_base(64 << 20);
+    family.set_level_zero_file_num_compaction_trigger(8);
+    // What is young is soon written again.
+    let (young, old) = (DBCompressionType::None, DBCompressionType::Lz4);
+    family.set_compression_per_level(&[young, young, old, old, old, old, old]);
     family.set_block_based_table_factory(&table);
     family
 }

@@ -238,15 +238,18 @@ impl RaftLogStorage<Types> for Log {
     }
 
     async fn purge(&mut self, upto: LogId) -> io::Result<()> {
-        let rows = vec![meta_row(meta::PURGED, &upto), Row::DeleteRange(Family::Log, key(0), key(upto.index + 1))];
+        let first;
         {
             let mut state = self.state.lock();
+            // From where the last purge ended: a tombstone from 0 would overlap every table of the log.
+            first = state.purged.map_or(0, |id| id.index);
             state.purged = Some(upto);
             state.last = state.last.max(Some(upto));
             state.forget(|index| index <= upto.index);
             state.flushed = state.flushed.max(upto.index);
         }
-        self.disk.sync(rows).await
+        let gone = Row::DeleteRange(Family::Log, key(first), key(upto.index + 1));
+        self.disk.sync(vec![meta_row(meta::PURGED, &upto), gone]).await
     }
 }
 

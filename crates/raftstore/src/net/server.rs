@@ -37,6 +37,8 @@ pub(crate) async fn serve(
     let served = tonic::transport::Server::builder()
         .initial_stream_window_size(1 << 20)
         .initial_connection_window_size(4 << 20)
+        // Entries come in large messages: few frames each.
+        .max_frame_size(1 << 20)
         .add_service(service)
         .serve_with_incoming(connections);
     tokio::select! {
