@@ -2,7 +2,7 @@
 //! go, values become canonical. Works on every serde data format, and on trees.
 
 use super::canonical;
-use crate::schema::{Definition, Node, Type};
+use crate::schema::{Definition, Field, Node, Type};
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 use std::borrow::Cow;
@@ -76,6 +76,50 @@ impl Findings {
             m.path = if m.path.is_empty() { segment.to_string() } else { format!("{segment}.{}", m.path) };
         }
     }
+}
+
+impl Findings {
+    /// Tells what was found in a field (problems since `from`, and perhaps the end of the pass) where it is.
+    fn located<T, E>(&mut self, from: usize, of: &Definition, field: &Field, read: Result<T, E>) -> Result<T, E> {
+        if self.problems.len() > from || read.is_err() {
+            if let Some(m) = self.mismatch.as_mut().filter(|m| m.owner.is_empty()) {
+                of.short_name().clone_into(&mut m.owner);
+            }
+            self.prefix(from, &field.name, false);
+        }
+        read
+    }
+}
+
+/// Reads a tree that came about by changes to `old`, which was read so before: what is equal is in order.
+pub(super) fn read_changed(
+    node: &Node,
+    old: &Value,
+    new: Value,
+    findings: &mut Findings,
+) -> Result<Value, serde_json::Error> {
+    let (definition, old, mut map) = match (&node.ty, old, new) {
+        (Type::Object(link), Value::Object(old), Value::Object(map)) if !link.get().open => (link.get(), old, map),
+        (_, _, new) => return Seed { node, findings }.deserialize(new),
+    };
+    let changed: Vec<String> = map.iter().filter(|(k, v)| old.get(*k) != Some(*v)).map(|(k, _)| k.clone()).collect();
+    for key in changed {
+        let Some(value) = map.remove(&key) else { continue };
+        let Some(field) = definition.field(&key) else {
+            findings.note("unknown", &key);
+            continue;
+        };
+        let from = findings.problems.len();
+        let read = match old.get(&key) {
+            Some(old) => read_changed(&field.node, old, value, findings),
+            None => Seed { node: &field.node, findings }.deserialize(value),
+        };
+        let value = findings.located(from, definition, field, read)?;
+        if definition.keeps(field, &value) {
+            map.insert(key, value);
+        }
+    }
+    Ok(Value::Object(map))
 }
 
 /// Reads the value of `node`.
@@ -165,21 +209,14 @@ impl Seed<'_> {
             };
             let from = self.findings.problems.len();
             let read = access.next_value_seed(Seed { node: &field.node, findings: self.findings });
-            if self.findings.problems.len() > from || read.is_err() {
-                if let Some(m) = self.findings.mismatch.as_mut().filter(|m| m.owner.is_empty()) {
-                    definition.short_name().clone_into(&mut m.owner);
-                }
-                self.findings.prefix(from, &field.name, false);
-            }
-            let value = read?;
+            let value = self.findings.located(from, definition, field, read)?;
             if seen.again(index) {
                 self.findings.note("duplicate", &field.name);
             }
-            if value.is_null() || (definition.omit_empty && !field.required && is_empty_collection(&field.node, &value))
-            {
-                map.remove(field.name.as_str());
-            } else {
+            if definition.keeps(field, &value) {
                 map.insert(field.name.to_string(), value);
+            } else {
+                map.remove(field.name.as_str());
             }
         }
         Ok(Value::Object(map))
@@ -316,6 +353,14 @@ impl Visitor<'_> for FieldSeed<'_> {
             Ok(index) => Key::Known(index),
             Err(_) => Key::Unknown(name.to_owned()),
         })
+    }
+}
+
+impl Definition {
+    /// Is a field's value kept? A null says that it is not there.
+    fn keeps(&self, field: &Field, value: &Value) -> bool {
+        let left_out = self.omit_empty && !field.required && is_empty_collection(&field.node, value);
+        !value.is_null() && !left_out
     }
 }
 

@@ -1,6 +1,6 @@
 //! Request bodies, patched trees and stored bytes to trees.
 
-use super::check::{FieldValidation, Findings, Mismatch, Problem, Seed};
+use super::check::{FieldValidation, Findings, Mismatch, Problem, Seed, read_changed};
 use super::protobuf;
 use crate::error::{Cause, Reason, Status};
 use crate::kind::{KindDef, Served};
@@ -137,12 +137,14 @@ pub fn decode_config(
     Ok(decoded)
 }
 
-/// Checks, converts and defaults a tree that a patch made of an object in the served version.
+/// Checks, converts and defaults a tree that a patch made of an object in the served version. `before`:
+/// that object, where it has the stored form; what the patch left alone is not looked at again.
 ///
 /// # Errors
 /// 422 on field `patch`, as patches answer.
 pub fn decode_tree(
     tree: Value,
+    before: Option<&Value>,
     def: &KindDef,
     served: &Served,
     validation: FieldValidation,
@@ -153,7 +155,10 @@ pub fn decode_tree(
     let node = node_of(&served.schema)?;
     let mut findings = Findings::default();
     let refused = |why: String| patch_refused(def, &name, &why);
-    let read = Seed { node: &node, findings: &mut findings }.deserialize(tree);
+    let read = match before {
+        Some(before) => read_changed(&node, before, tree, &mut findings),
+        None => Seed { node: &node, findings: &mut findings }.deserialize(tree),
+    };
     let tree = read.map_err(|e| refused(findings.mismatch.as_ref().map_or_else(|| e.to_string(), mismatch_text)))?;
     let mut decoded = finish(tree, findings.problems, expected, validation, refused)?;
     to_stored(def, served, &mut decoded.tree);

@@ -1,6 +1,7 @@
 //! Trees to the bytes that are stored, and stored bytes to answers.
 
 use super::head::head;
+use super::write;
 use crate::error::Status;
 use crate::kind::{KindDef, Served};
 use crate::object::{Head, Object};
@@ -25,7 +26,7 @@ pub struct Encoded {
 /// Serialises a tree.
 pub fn encode(def: &KindDef, tree: &Value) -> Encoded {
     let head = head(def, tree);
-    Encoded { bytes: write(tree, ""), stamp: OPENING.len() as u32, head }
+    Encoded { bytes: stored(tree, ""), stamp: OPENING.len() as u32, head }
 }
 
 /// The bytes with the revision in place.
@@ -35,7 +36,7 @@ pub fn stamp(encoded: &Encoded, revision: u64) -> Bytes {
     Bytes::from([before, digits.as_bytes(), after].concat())
 }
 
-fn write(tree: &Value, revision: &str) -> Bytes {
+fn stored(tree: &Value, revision: &str) -> Bytes {
     let none = Map::new();
     let object = tree.as_object().unwrap_or(&none);
     let metadata = object.get("metadata").and_then(Value::as_object).unwrap_or(&none);
@@ -55,16 +56,10 @@ fn write(tree: &Value, revision: &str) -> Bytes {
 fn members<'a>(out: &mut Vec<u8>, members: impl Iterator<Item = (&'a String, &'a Value)>) {
     for (key, value) in members {
         out.push(b',');
-        json(out, key);
+        write::string(out, key);
         out.push(b':');
-        json(out, value);
+        write::value(out, value);
     }
-}
-
-/// Neither writing into memory nor a JSON tree can fail.
-fn json(out: &mut Vec<u8>, value: &impl Serialize) {
-    let written = serde_json::to_writer(out, value);
-    debug_assert!(written.is_ok());
 }
 
 /// The object as clients see it in this version: `kind` and `apiVersion`, then the stored bytes as they
@@ -79,7 +74,7 @@ pub fn render(def: &KindDef, served: &Served, object: &Object) -> Result<Bytes, 
         Some(convert) => {
             let mut tree = object.tree().map_err(|e| Status::internal(format!("stored {}: {e}", def.kind)))?;
             convert(&mut tree);
-            converted = write(&tree, &object.revision.to_string());
+            converted = stored(&tree, &object.revision.to_string());
             &converted
         }
     };

@@ -7,6 +7,7 @@ use crate::meta::time;
 use crate::object::{Head, Owner};
 use serde_json::{Map, Value};
 use smol_str::SmolStr;
+use std::sync::Arc;
 
 /// The head of a tree.
 pub fn head(def: &KindDef, tree: &Value) -> Head {
@@ -26,15 +27,34 @@ pub fn head(def: &KindDef, tree: &Value) -> Head {
     }
 }
 
-/// The head of stored bytes.
-///
-/// # Errors
-/// 500 when the bytes are no JSON, a defect of the store.
-pub fn head_of_bytes(def: &KindDef, bytes: &[u8]) -> Result<Head, Status> {
-    let selectable = def.selectable.iter().map(|s| s.source.as_str());
-    let paths: Vec<&str> = METADATA.iter().copied().chain(selectable).collect();
-    let read = narrow::read(bytes, &paths);
-    read.map(|tree| head(def, &tree)).map_err(|e| Status::internal(format!("stored {}: {e}", def.kind)))
+/// Reads the heads of one kind's stored bytes. Every member does so for every change.
+#[derive(Debug)]
+pub struct HeadReader {
+    def: Arc<KindDef>,
+    paths: narrow::Paths,
+}
+
+impl HeadReader {
+    /// For a kind.
+    pub fn new(def: Arc<KindDef>) -> Self {
+        let selectable = def.selectable.iter().map(|s| s.source.as_str());
+        let paths = narrow::Paths::new(METADATA.iter().copied().chain(selectable));
+        Self { def, paths }
+    }
+
+    /// The kind.
+    pub fn def(&self) -> &KindDef {
+        &self.def
+    }
+
+    /// The head of stored bytes.
+    ///
+    /// # Errors
+    /// 500 when the bytes are no JSON, a defect of the store.
+    pub fn read(&self, bytes: &[u8]) -> Result<Head, Status> {
+        let read = self.paths.read(bytes);
+        read.map(|tree| head(&self.def, &tree)).map_err(|e| Status::internal(format!("stored {}: {e}", self.def.kind)))
+    }
 }
 
 /// What [`head`] reads of metadata: not managedFields, which are half of an object.

@@ -14,6 +14,7 @@ mod narrow;
 mod protobuf;
 #[cfg(test)]
 mod tests;
+mod write;
 
 pub use check::{FieldValidation, Problem};
 pub use decode::{
@@ -21,5 +22,5 @@ pub use decode::{
     depth,
 };
 pub use encode::{Encoded, encode, list_open, render, served_tree, stamp, to_yaml};
-pub use head::{head, head_of_bytes};
+pub use head::{HeadReader, head};
 pub use protobuf::{MEDIA_TYPE as PROTOBUF, has_protobuf, to_protobuf, watch_frame};

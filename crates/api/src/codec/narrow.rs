@@ -4,53 +4,81 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::{Map, Value};
 use std::fmt;
 
-/// The values at dotted `paths`, at their places in a tree without anything else. Lists and scalars are
-/// read whole where a path leads into them.
-pub(super) fn read(bytes: &[u8], paths: &[&str]) -> Result<Value, serde_json::Error> {
-    Wanted(paths.to_vec()).deserialize(&mut serde_json::Deserializer::from_slice(bytes))
+/// Paths into an object, made once and read with often: what is wanted below a value.
+#[derive(Debug, Default)]
+pub(super) struct Paths {
+    /// All of it.
+    whole: bool,
+    /// Of these members, what they say.
+    below: Vec<(Box<str>, Paths)>,
 }
 
-/// What is wanted below a value: the rests of the paths.
-struct Wanted<'a>(Vec<&'a str>);
+impl Paths {
+    /// From dotted paths.
+    pub(super) fn new<'a>(paths: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut root = Self::default();
+        for path in paths {
+            path.split('.').fold(&mut root, Self::member).whole = true;
+        }
+        root
+    }
 
-impl<'a> Wanted<'a> {
-    /// What is wanted below the member `key`; an empty rest wants all of it.
-    fn below(&self, key: &str) -> Self {
-        let rest = |path: &&'a str| {
-            let rest = path.strip_prefix(key)?;
-            if rest.is_empty() { Some(rest) } else { rest.strip_prefix('.') }
-        };
-        Self(self.0.iter().filter_map(rest).collect())
+    fn member(&mut self, name: &str) -> &mut Self {
+        let at = self.below.iter().position(|(n, _)| **n == *name).unwrap_or_else(|| {
+            self.below.push((name.into(), Self::default()));
+            self.below.len() - 1
+        });
+        &mut self.below[at].1
+    }
+
+    /// The values at these paths, at their places in a tree without anything else. Lists and scalars are
+    /// read whole where a path leads into them.
+    pub(super) fn read(&self, bytes: &[u8]) -> Result<Value, serde_json::Error> {
+        self.deserialize(&mut serde_json::Deserializer::from_slice(bytes))
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Wanted<'_> {
+impl<'de> DeserializeSeed<'de> for &Paths {
     type Value = Value;
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        if self.0.contains(&"") {
-            return serde::Deserialize::deserialize(deserializer);
-        }
-        deserializer.deserialize_map(self)
+        if self.whole { serde::Deserialize::deserialize(deserializer) } else { deserializer.deserialize_map(self) }
     }
 }
 
-impl<'de> Visitor<'de> for Wanted<'_> {
+impl<'de> Visitor<'de> for &Paths {
     type Value = Value;
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
         let mut map = Map::new();
-        while let Some(key) = access.next_key::<std::borrow::Cow<'de, str>>()? {
-            let wanted = self.below(&key);
-            if wanted.0.is_empty() {
-                access.next_value::<IgnoredAny>()?;
-            } else {
-                let value = access.next_value_seed(wanted)?;
-                map.insert(key.into_owned(), value);
+        while let Some(wanted) = access.next_key_seed(Member(self))? {
+            match wanted {
+                Some((name, paths)) => drop(map.insert(name.into(), access.next_value_seed(paths)?)),
+                None => drop(access.next_value::<IgnoredAny>()?),
             }
         }
         Ok(Value::Object(map))
+    }
+}
+
+/// Finds out whether a member is wanted, without copying its name.
+struct Member<'p>(&'p Paths);
+
+impl<'de, 'p> DeserializeSeed<'de> for Member<'p> {
+    type Value = Option<(&'p str, &'p Paths)>;
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl<'p> Visitor<'_> for Member<'p> {
+    type Value = Option<(&'p str, &'p Paths)>;
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a member's name")
+    }
+    fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<Self::Value, E> {
+        Ok(self.0.below.iter().find(|(wanted, _)| **wanted == *name).map(|(wanted, paths)| (&**wanted, paths)))
     }
 }
 
@@ -69,8 +97,8 @@ mod tests {
             (vec![], json!({})),
         ];
         for (paths, result) in cases {
-            assert_eq!(read(text, &paths).unwrap(), result, "{paths:?}");
+            assert_eq!(Paths::new(paths.iter().copied()).read(text).unwrap(), result, "{paths:?}");
         }
-        assert!(read(b"{\"a\":", &["a"]).is_err());
+        assert!(Paths::new(["a"]).read(b"{\"a\":").is_err());
     }
 }

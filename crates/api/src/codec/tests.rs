@@ -148,12 +148,52 @@ fn reads_yaml_with_the_habits_of_manifests() {
 fn a_patched_tree_is_refused_on_field_patch() {
     let def = deployment();
     let bad = json!({"metadata": {"name": "a"}, "spec": {"replicas": "x"}});
-    let status = decode_tree(bad, &def, &def.served[0], FieldValidation::Warn).unwrap_err();
+    let status = decode_tree(bad, None, &def, &def.served[0], FieldValidation::Warn).unwrap_err();
     assert_eq!(status.code, 422);
     assert_eq!(status.details.unwrap().causes[0].field, "patch");
     let good = json!({"kind": "Deployment", "metadata": {"name": "a"}, "spec": {"x": 1}});
-    let decoded = decode_tree(good, &def, &def.served[0], FieldValidation::Warn).unwrap();
+    let decoded = decode_tree(good, None, &def, &def.served[0], FieldValidation::Warn).unwrap();
     assert_eq!(decoded.tree, json!({"metadata": {"name": "a"}, "spec": {"replicas": 1}}));
+}
+
+#[test]
+fn what_a_patch_left_alone_is_not_read_again_and_the_rest_as_ever() {
+    let def = deployment();
+    let template = json!({"spec": {"containers": [{"name": "c", "image": "i", "env": [{"name": "A", "value": "1"}]}]}});
+    let before =
+        json!({"metadata": {"name": "a", "labels": {"x": "1"}}, "spec": {"replicas": 2, "template": template}});
+    let at = |pointer: &str, value: Value| {
+        let mut tree = before.clone();
+        let (parent, last) = pointer.rsplit_once('/').unwrap();
+        tree.pointer_mut(parent).unwrap()[last] = value;
+        tree
+    };
+    let container = |extra: Value| at("/spec/template/spec/containers", json!([extra]));
+    let cases = [
+        before.clone(),
+        at("/kind", "Deployment".into()),
+        at("/kind", "Pod".into()),
+        at("/metadata/labels", json!({"x": "2", "y": null})),
+        at("/metadata/labels", json!({})),
+        at("/metadata", "no object".into()),
+        at("/spec", Value::Null),
+        at("/spec/replicas", "x".into()),
+        at("/spec/replicas", Value::Null),
+        at("/spec/unheard-of", json!({"a": 1})),
+        at("/spec/template/spec/what", 1.into()),
+        container(json!({"name": "c", "image": 5})),
+        container(json!({"name": "c", "resources": {"limits": {"cpu": "1000m"}}, "who": 1})),
+        json!([]),
+    ];
+    for tree in cases {
+        for validation in [FieldValidation::Warn, FieldValidation::Strict] {
+            let read = |before| {
+                let decoded = decode_tree(tree.clone(), before, &def, &def.served[0], validation);
+                decoded.map(|d| (d.tree, d.warnings)).map_err(|s| s.message)
+            };
+            assert_eq!(read(Some(&before)), read(None), "{tree}");
+        }
+    }
 }
 
 #[test]
@@ -166,7 +206,7 @@ fn stored_bytes_take_a_revision_and_a_prefix() {
         "spec": {"paused": true}
     });
     let encoded = encode(&def, &tree);
-    assert_eq!(encoded.head, head_of_bytes(&def, &encoded.bytes).unwrap());
+    assert_eq!(encoded.head, HeadReader::new(Arc::new(def.clone())).read(&encoded.bytes).unwrap());
     assert_eq!(encoded.head.fields, ["true"]);
     assert_eq!(encoded.head.label("b"), Some("2"));
     assert_eq!(encoded.head.controller().map(|o| o.name.as_str()), Some("o"));
@@ -186,8 +226,9 @@ fn stored_bytes_take_a_revision_and_a_prefix() {
 #[test]
 fn a_head_without_selectable_fields_reads_metadata_alone() {
     let def = KindDef { selectable: vec![], ..deployment() };
-    let head =
-        head_of_bytes(&def, br#"{"metadata":{"name":"a","finalizers":["f"],"managedFields":[{}]},"data":{}}"#).unwrap();
+    let head = HeadReader::new(Arc::new(def.clone()))
+        .read(br#"{"metadata":{"name":"a","finalizers":["f"],"managedFields":[{}]},"data":{}}"#)
+        .unwrap();
     assert_eq!((head.name.as_str(), head.finalizers.len()), ("a", 1));
 }
 

@@ -3,6 +3,7 @@
 use super::{FieldSet, Scope};
 use kybern_api::schema::{ANY, ListKind, Node, Type};
 use serde_json::{Map, Value};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// Members of metadata that nobody owns.
@@ -191,13 +192,38 @@ pub fn item_key(list: &Node, item: &Value) -> String {
         ListKind::Map(keys) => {
             let node = list.element().unwrap_or(&ANY);
             let value = |key: &str| {
-                let default = || node.member(key)?.rules().default.as_deref().map(Value::from);
-                item.get(key).cloned().or_else(default)
+                let default = || node.member(key)?.rules().default.as_deref().map(|d| Cow::Owned(d.into()));
+                item.get(key).map(Cow::Borrowed).or_else(default)
             };
-            let map: Map<String, Value> = keys.iter().filter_map(|k| Some((k.to_string(), value(k)?))).collect();
-            format!("k:{}", Value::Object(map))
+            let mut parts: Vec<(&str, Cow<'_, Value>)> = keys.iter().filter_map(|k| Some((&**k, value(k)?))).collect();
+            parts.sort_unstable_by_key(|(name, _)| *name);
+            let mut key = String::from("k:{");
+            for (i, (name, value)) in parts.into_iter().enumerate() {
+                key.push_str(if i > 0 { ",\"" } else { "\"" });
+                key.push_str(name);
+                key.push_str("\":");
+                push_json(&mut key, &value);
+            }
+            key.push('}');
+            key
         }
-        _ => format!("v:{item}"),
+        _ => {
+            let mut key = String::from("v:");
+            push_json(&mut key, item);
+            key
+        }
+    }
+}
+
+/// Most keys are names, which need no escapes.
+fn push_json(out: &mut String, value: &Value) {
+    match value {
+        Value::String(text) if !text.bytes().any(|b| b < 0x20 || b == b'"' || b == b'\\') => {
+            out.push('"');
+            out.push_str(text);
+            out.push('"');
+        }
+        other => out.push_str(&other.to_string()),
     }
 }
 

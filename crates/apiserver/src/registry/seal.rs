@@ -2,7 +2,7 @@
 
 use crate::cache::feeder::Open;
 use bytes::Bytes;
-use kybern_api::codec;
+use kybern_api::codec::HeadReader;
 use kybern_api::kind::KindDef;
 use kybern_api::object::Object;
 use kybern_raftstore::model::KeyValue;
@@ -47,19 +47,19 @@ impl Sealer for kybern_authn::seal::KeyRing {
 
 /// Reads the stored values of one kind.
 pub struct Opener {
-    def: Arc<KindDef>,
+    heads: HeadReader,
     sealer: Arc<dyn Sealer>,
 }
 
 impl Opener {
     /// For a kind.
     pub fn new(def: Arc<KindDef>, sealer: Arc<dyn Sealer>) -> Self {
-        Self { def, sealer }
+        Self { heads: HeadReader::new(def), sealer }
     }
 
     /// The JSON of an entry, revision in place.
     pub fn bytes(&self, entry: &KeyValue) -> Result<Bytes, String> {
-        if !self.def.sealed {
+        if !self.heads.def().sealed {
             return Ok(entry.value.clone());
         }
         let plain = self.sealer.open(&entry.key, &entry.value)?;
@@ -68,15 +68,13 @@ impl Opener {
 
     /// What a sealed kind proposes; others propose `plain` itself.
     pub fn seal(&self, key: &[u8], plain: Bytes) -> Result<Bytes, String> {
-        if self.def.sealed { self.sealer.seal(key, &plain).map(Bytes::from) } else { Ok(plain) }
+        if self.heads.def().sealed { self.sealer.seal(key, &plain).map(Bytes::from) } else { Ok(plain) }
     }
 }
 
 impl Open for Opener {
     fn open(&self, entry: &KeyValue) -> Option<Object> {
-        let read = self
-            .bytes(entry)
-            .and_then(|b| codec::head_of_bytes(&self.def, &b).map(|h| (h, b)).map_err(|e| e.to_string()));
+        let read = self.bytes(entry).and_then(|b| self.heads.read(&b).map(|h| (h, b)).map_err(|e| e.to_string()));
         match read {
             Ok((head, bytes)) => Some(Object { head: Arc::new(head), revision: entry.mod_revision, bytes }),
             Err(error) => {

@@ -58,7 +58,8 @@ fn patched(
     let current = codec::served_tree(def, served, stored.tree.clone());
     let node = served_node(resource)?;
     let patched = patch::apply_patch(kind, current, &payload.bytes, &node)?;
-    let decoded = codec::decode_tree(patched, def, served, options.validation)?;
+    let before = resource.is_stored_form().then_some(&stored.tree);
+    let decoded = codec::decode_tree(patched, before, def, served, options.validation)?;
     auth.warn(decoded.warnings);
     Ok(decoded.tree)
 }
@@ -97,7 +98,8 @@ fn apply(
     };
     let node = served_node(resource)?;
     let applied = patch::apply::apply(def, &node, live.as_ref(), config, &writer, options.force.unwrap_or(false))?;
-    let decoded = codec::decode_tree(applied, def, served, options.validation)?;
+    let before = stored.filter(|_| resource.is_stored_form()).map(|s| &s.tree);
+    let decoded = codec::decode_tree(applied, before, def, served, options.validation)?;
     auth.warn(decoded.warnings);
     Ok(decoded.tree)
 }
