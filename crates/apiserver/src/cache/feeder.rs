@@ -150,7 +150,7 @@ impl Caches {
                 Some((fed.cache.keys().suffix_of(&e.key), current))
             });
             fed.cache.apply(changes, revision, now);
-            fed.cache.news.notify_waiters();
+            fed.cache.news.tell();
         }
     }
 

@@ -1,5 +1,6 @@
 //! The objects of one kind in memory: the current state, and the window of changes that led to it.
 
+use crate::cache::news::News;
 use crate::cache::window::{Bounds, Change, Window};
 use crate::registry::keys::Keys;
 use bytes::Bytes;
@@ -7,7 +8,6 @@ use imbl::OrdMap;
 use kybern_api::object::Object;
 use parking_lot::RwLock;
 use std::sync::Arc;
-use tokio::sync::Notify;
 
 /// Objects in key order (namespace, then name), by key suffix. Cloning is a pointer copy.
 pub type Objects = OrdMap<Bytes, Object>;
@@ -40,8 +40,8 @@ pub struct KindCache {
     keys: Keys,
     bounds: Bounds,
     state: RwLock<State>,
-    /// Woken after changes were appended, and when the cache was reset.
-    pub(super) news: Notify,
+    /// Told after changes were appended, and when the cache was reset.
+    pub(super) news: Arc<News>,
 }
 
 impl std::fmt::Debug for KindCache {
@@ -54,7 +54,7 @@ impl KindCache {
     /// An empty cache for the objects under `keys`.
     pub fn new(keys: Keys, bounds: Bounds) -> Self {
         let state = State { objects: Objects::new(), window: Window::new(0, 0, bounds), changed: 0 };
-        Self { keys, bounds, state: RwLock::new(state), news: Notify::new() }
+        Self { keys, bounds, state: RwLock::new(state), news: News::new() }
     }
 
     /// Where the kind's objects lie.
@@ -69,7 +69,7 @@ impl KindCache {
         let first = s.window.end() + 1;
         *s = State { objects, window: Window::new(revision, first, self.bounds), changed: revision };
         drop(s);
-        self.news.notify_waiters();
+        self.news.tell_all();
     }
 
     /// Applies the changes of one revision, made known at `now` (seconds).

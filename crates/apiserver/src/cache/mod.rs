@@ -6,6 +6,7 @@
 pub mod feeder;
 pub mod kind;
 mod lister;
+mod news;
 pub mod selector;
 pub mod watcher;
 pub mod window;

@@ -5,6 +5,7 @@
 
 use crate::cache::feeder::Caches;
 use crate::cache::kind::{KindCache, Snapshot};
+use crate::cache::news::Seat;
 use crate::cache::selector::Selector;
 use crate::cache::window::Change;
 use bytes::Bytes;
@@ -47,6 +48,8 @@ pub struct Options {
     pub bookmarks: bool,
     /// A bookmark marks the end of the initial objects.
     pub mark_initial: bool,
+    /// It is read within this process: it is told of every change at once, however many watch.
+    pub prompt: bool,
     /// When the stream ends.
     pub deadline: Instant,
     /// Ends the stream early: the server drains.
@@ -62,6 +65,7 @@ struct Initial {
 pub struct Watcher {
     caches: Arc<Caches>,
     cache: Arc<KindCache>,
+    seat: Arc<Seat>,
     options: Options,
     initial: Option<Initial>,
     position: u64,
@@ -109,10 +113,12 @@ impl Watcher {
                 (None, position.unwrap_or_default(), revision)
             }
         };
+        let seat = Arc::new(cache.news.join(options.prompt));
         let bookmark_at = (Instant::now() + BOOKMARK_EVERY).min(options.deadline - LAST_BOOKMARK);
         Self {
             caches,
             cache,
+            seat,
             options,
             initial,
             position,
@@ -138,8 +144,8 @@ impl Watcher {
                 self.take_initial(out);
                 return Ok(true);
             }
-            let cache = self.cache.clone();
-            let news = cache.news.notified();
+            let seat = self.seat.clone();
+            let news = seat.next();
             tokio::pin!(news);
             // Registered before looking, so that what comes while looking wakes us.
             news.as_mut().enable();

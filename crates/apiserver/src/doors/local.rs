@@ -97,6 +97,7 @@ impl Transport for LocalTransport {
             mark_initial: false,
             bookmarks: true,
             timeout: None,
+            prompt: true,
         };
         let watcher = watch::open(&self.server.0, &row, &auth, &options).await?;
         Ok(events(watcher))

@@ -126,6 +126,8 @@ pub struct WatchOptions {
     pub bookmarks: bool,
     /// Seconds until the stream ends, if the client says so.
     pub timeout: Option<u64>,
+    /// The watch is read within this process.
+    pub prompt: bool,
 }
 
 impl WatchOptions {
@@ -151,7 +153,7 @@ impl WatchOptions {
             (Some(n), _) => At::Exact(number(n)?),
         };
         let initial = send.unwrap_or(matches!(at, At::Latest | At::Any));
-        Ok(Self { at, initial, mark_initial: send == Some(true) && bookmarks, bookmarks, timeout })
+        Ok(Self { at, initial, mark_initial: send == Some(true) && bookmarks, bookmarks, timeout, prompt: false })
     }
 }
 

@@ -49,6 +49,7 @@ pub async fn open(
         prefix: resource.kind.cache.keys().namespace(Some(auth.namespace())),
         bookmarks: options.bookmarks,
         mark_initial: options.mark_initial,
+        prompt: options.prompt,
         deadline: Instant::now()
             + Duration::from_secs(options.timeout.unwrap_or_else(|| lifetime(server)).min(LONGEST)),
         stop: server.drain.clone(),
