@@ -6,6 +6,7 @@ mod clock;
 mod commands;
 mod config;
 mod dev;
+mod footprint;
 mod keys;
 mod roles;
 mod telemetry;

@@ -2,7 +2,7 @@
 
 use crate::cli::AgentArgs;
 use crate::config::Agent as Settings;
-use crate::telemetry;
+use crate::{footprint, telemetry};
 use anyhow::{Context, Result, bail};
 use kybern_api::seam::{SystemClock, SystemIds};
 use kybern_authn::join::JoinToken;
@@ -38,7 +38,9 @@ pub fn run(args: AgentArgs) -> Result<()> {
     super::runtime()?.block_on(async {
         let _telemetry = telemetry::start("kybern-agent", debug, otlp.as_deref())?;
         tls::provider().as_ref().clone().install_default().ok();
-        work(settings, super::until_told_to_stop()?).await
+        let stop = super::until_told_to_stop()?;
+        footprint::shrink_when_started(stop.clone());
+        work(settings, stop).await
     })
 }
 

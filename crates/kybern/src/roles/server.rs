@@ -4,7 +4,7 @@ use super::join::{self, Bundle};
 use super::leading::Leading;
 use crate::cli::ServerArgs;
 use crate::config::Server;
-use crate::{keys, telemetry};
+use crate::{footprint, keys, telemetry};
 use anyhow::{Context, Result, bail};
 use kybern_api::seam::{Clock, SystemClock, SystemIds};
 use kybern_apiserver::doors::relay::SERVERS;
@@ -80,6 +80,7 @@ async fn serve(config: Server) -> Result<()> {
         None => return Ok(()),
     }
     write_kubeconfig(&config, &keys, clock)?;
+    footprint::shrink_when_started(stop.clone());
     tracing::info!(address = %config.address, port = config.api_port, "the server is up");
     stop.cancelled().await;
     serving.await.ok();
