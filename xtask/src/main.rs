@@ -39,9 +39,18 @@ enum Task {
     Tidy,
     /// Measure a fresh cluster beside the limits of this machine
     Bench {
+        /// What to measure
+        #[arg(value_enum, default_value_t = bench::Case::Api)]
+        case: bench::Case,
         /// Length of each load in seconds
         #[arg(long, default_value_t = 5)]
         seconds: u64,
+        /// Simulated nodes of `scale`
+        #[arg(long, default_value_t = 1_000)]
+        nodes: usize,
+        /// Pods that run before `scale` measures
+        #[arg(long, default_value_t = 30_000)]
+        pods: usize,
     },
     /// Run one of the long tests; without a name that exists: which there are
     Soak {
@@ -73,7 +82,8 @@ fn main() -> anyhow::Result<()> {
         Task::Deps => deps::check(),
         Task::Deny => deny::check(),
         Task::Tidy => tidy::check(),
-        Task::Bench { seconds } => bench::run(seconds),
+        Task::Bench { case: bench::Case::Api, seconds, .. } => bench::api(seconds),
+        Task::Bench { case: bench::Case::Scale, nodes, pods, .. } => bench::scale(nodes, pods),
         Task::Soak { name } => soak::run(&name),
         Task::Schema { openapi, out } => schema::generate(&openapi, &out),
         Task::Protobuf { sources, schema, out } => protobuf::generate(&sources, &schema, &out),

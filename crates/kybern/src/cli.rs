@@ -29,6 +29,9 @@ pub enum Command {
     /// Make, list and delete join tokens
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Load for measurements
+    #[command(subcommand)]
+    Bench(BenchCommand),
 }
 
 /// Flags of `kybern server`. Each is also a key of the configuration file.
@@ -228,4 +231,28 @@ pub enum TokenCommand {
         #[arg(long, env = "KUBECONFIG", default_value = "/etc/kybern/kybern.yaml")]
         kubeconfig: PathBuf,
     },
+}
+
+/// `kybern bench`
+#[derive(Debug, Subcommand)]
+pub enum BenchCommand {
+    /// Be many nodes without containers: their pods become Ready at once. Runs until it is told to stop
+    Hollow(HollowArgs),
+}
+
+/// Flags of `kybern bench hollow`.
+#[derive(Debug, Args, Clone)]
+pub struct HollowArgs {
+    /// Number of nodes
+    #[arg(long, default_value_t = 100)]
+    pub nodes: u32,
+    /// Pods that each node takes
+    #[arg(long, default_value_t = 110)]
+    pub max_pods: u32,
+    /// Pod addresses of all these nodes: each gets a /24 of it. Must not overlap those of real nodes
+    #[arg(long, default_value = "10.128.0.0/10")]
+    pub pod_cidr: ipnet::Ipv4Net,
+    /// Kubeconfig of somebody who may do what nodes do
+    #[arg(long, env = "KUBECONFIG", default_value = "/etc/kybern/kybern.yaml")]
+    pub kubeconfig: PathBuf,
 }

@@ -1,6 +1,7 @@
 //! `kybern`: a Kubernetes-compatible cluster in one binary.
 
 mod allocator;
+mod bench;
 mod cli;
 mod clock;
 mod commands;

@@ -3,7 +3,7 @@
 use super::cluster::Cluster;
 use anyhow::{Context, Result, bail};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
@@ -87,5 +87,33 @@ impl Connection {
             bail!("{method} {path}: {code}: {}", String::from_utf8_lossy(&text[..text.len().min(300)]));
         }
         Ok(body)
+    }
+}
+
+/// The events of a watch.
+pub(crate) struct Watch {
+    // Dropped, it would end the stream.
+    _connection: Connection,
+    body: Incoming,
+    buffer: BytesMut,
+}
+
+impl Watch {
+    /// Opens a watch; `path` says `watch=1`.
+    pub(crate) async fn open(api: &Api, path: &str) -> Result<Self> {
+        let mut connection = api.open(0).await?;
+        let body = connection.begin("GET", path, "", Bytes::new()).await?;
+        Ok(Self { _connection: connection, body, buffer: BytesMut::new() })
+    }
+
+    /// The next event; an error when the stream ends.
+    pub(crate) async fn next(&mut self) -> Result<serde_json::Value> {
+        loop {
+            if let Some(at) = memchr::memchr(b'\n', &self.buffer) {
+                return Ok(serde_json::from_slice(&self.buffer.split_to(at + 1))?);
+            }
+            let frame = self.body.frame().await.context("the watch has ended")??;
+            self.buffer.extend(frame.into_data().ok());
+        }
     }
 }

@@ -2,9 +2,9 @@
 
 use super::row;
 use anyhow::{Context, Result, bail};
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::Command;
-use std::time::Instant;
+use std::process::{Child, Command, Stdio};
 
 const NAME: &str = "bench";
 
@@ -19,7 +19,7 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     /// Creates it and reports how long its parts took.
-    pub(crate) fn create() -> Result<Self> {
+    pub(crate) fn create(servers: usize, nodes: usize) -> Result<Self> {
         let target =
             std::env::var("CARGO_TARGET_DIR").context("CARGO_TARGET_DIR is not set: run through deploy/env.sh")?;
         let program = PathBuf::from(target).join("release/kybern");
@@ -31,15 +31,17 @@ impl Cluster {
             Ok(String::from_utf8_lossy(&out.stdout).into_owned())
         };
         kybern(&["dev", "delete"])?;
-        let said = kybern(&["dev", "create", "--servers", "3", "--nodes", "2"])?;
+        let said = kybern(&["dev", "create", "--servers", &servers.to_string(), "--nodes", &nodes.to_string()])?;
         for (text, target) in [("all servers ready", "<= 1.5 s"), ("all nodes ready", "")] {
             let line = said.lines().find(|l| l.contains(text)).unwrap_or_default();
             row(&format!("{text} from empty disk"), line.rsplit("after ").next().unwrap_or_default(), target);
         }
-        let image = Command::new("deploy/web-image.sh").output()?;
-        kybern(&["image", "import", String::from_utf8_lossy(&image.stdout).trim()])?;
+        if nodes > 0 {
+            let image = Command::new("deploy/web-image.sh").output()?;
+            kybern(&["image", "import", String::from_utf8_lossy(&image.stdout).trim()])?;
+        }
         let kubeconfig = PathBuf::from(kybern(&["dev", "kubeconfig"])?.trim());
-        let servers = (11..14).map(|i| format!("10.89.{}.{i}", subnet(&said))).collect();
+        let servers = (11..11 + servers).map(|i| format!("10.89.{}.{i}", subnet(&said))).collect();
         Ok(Self { program, kubeconfig, servers })
     }
 
@@ -57,27 +59,40 @@ impl Cluster {
             .collect())
     }
 
-    fn kubectl(&self, args: &[&str]) -> Result<String> {
-        let program = std::env::var("KUBECTL").unwrap_or_else(|_| "kubectl".into());
-        let out = Command::new(program).env("KUBECONFIG", &self.kubeconfig).args(args).output()?;
-        if !out.status.success() {
-            bail!("kubectl {}: {}", args.join(" "), String::from_utf8_lossy(&out.stderr));
+    /// Simulated nodes beside this cluster's own, as soon as they are registered.
+    pub(crate) fn hollow(&self, nodes: usize) -> Result<Hollow> {
+        let mut child = Command::new(&self.program)
+            .args(["bench", "hollow", "--nodes", &nodes.to_string()])
+            .env("KUBECONFIG", &self.kubeconfig)
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("kybern bench hollow")?;
+        let out = child.stdout.take().context("the output of kybern bench hollow")?;
+        let hollow = Hollow(child);
+        let mut line = String::new();
+        BufReader::new(out).read_line(&mut line)?;
+        if line.is_empty() {
+            bail!("kybern bench hollow has ended");
         }
-        Ok(String::from_utf8_lossy(&out.stdout).into_owned())
+        print!("{line}");
+        Ok(hollow)
     }
+}
 
-    /// A Deployment of three pods, from its creation until they run.
-    pub(crate) fn first_deployment(&self) -> Result<()> {
-        let begun = Instant::now();
-        self.kubectl(&["apply", "-f", "deploy/first.yaml"])?;
-        let args = ["wait", "deployment/web", "--for=jsonpath={.status.readyReplicas}=3", "--timeout=60s"];
-        self.kubectl(&args)?;
-        row(
-            "Deployment applied to three pods Ready (kubectl's time included)",
-            format!("{:.2} s", begun.elapsed().as_secs_f64()),
-            "<= 1.5 s",
-        );
-        Ok(())
+/// The process of the simulated nodes; ends with this value.
+pub(crate) struct Hollow(Child);
+
+impl Hollow {
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.0.id()
+    }
+}
+
+impl Drop for Hollow {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

@@ -1,7 +1,7 @@
 //! Load over many connections: create, get, patch, list, watch.
 
 use super::client::Api;
-use super::row;
+use super::{limits, row};
 use anyhow::Result;
 use bytes::Bytes;
 use futures::future::try_join_all;
@@ -132,11 +132,13 @@ async fn lists(api: &Api, length: Duration) -> Result<()> {
 
 async fn watches(api: &Api) -> Result<()> {
     let path = "/api/v1/namespaces/bench-watch/configmaps";
-    let delivered = Arc::new(AtomicUsize::new(0));
+    let (delivered, bytes) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let pieces = Arc::new(AtomicUsize::new(0));
     let ready = Arc::new(tokio::sync::Barrier::new(WATCHERS + 1));
     let mut watchers = Vec::with_capacity(WATCHERS);
     for i in 0..WATCHERS {
         let (api, delivered, ready) = (api.clone(), delivered.clone(), ready.clone());
+        let (bytes, pieces) = (bytes.clone(), pieces.clone());
         watchers.push(tokio::spawn(async move {
             let mut connection = api.open(i).await?;
             let url = format!("{path}?watch=1&fieldSelector=metadata.name%21%3Dkube-root-ca.crt&resourceVersion=0");
@@ -145,8 +147,12 @@ async fn watches(api: &Api) -> Result<()> {
             let mut mine = 0;
             while mine < WATCHED {
                 let Some(frame) = body.frame().await else { break };
-                let lines = frame?.data_ref().map_or(0, |d| d.iter().filter(|b| **b == b'\n').count());
+                let frame = frame?;
+                let data = frame.data_ref().map_or(&[][..], |d| d);
+                let lines = memchr::memchr_iter(b'\n', data).count();
                 mine += lines;
+                bytes.fetch_add(data.len(), Ordering::Relaxed);
+                pieces.fetch_add(1, Ordering::Relaxed);
                 delivered.fetch_add(lines, Ordering::Relaxed);
             }
             anyhow::Ok(mine)
@@ -170,8 +176,18 @@ async fn watches(api: &Api) -> Result<()> {
     for w in watchers {
         w.await??;
     }
-    let rate = delivered.load(Ordering::Relaxed) as f64 / begun.elapsed().as_secs_f64();
+    let took = begun.elapsed().as_secs_f64();
+    let events = delivered.load(Ordering::Relaxed).max(1);
+    let rate = events as f64 / took;
     row("watch: 500 connections x 1,000 creates", format!("{rate:.0}/s"), ">= 300,000/s or 60 % of the limit");
+    let (frame, pieces) = (bytes.load(Ordering::Relaxed) / events, pieces.load(Ordering::Relaxed).max(1));
+    for (what, together) in
+        [("of one event", 1), ("as here", events.div_ceil(pieces)), ("of 16 KB", (16 << 10) / frame)]
+    {
+        let limit = tokio::task::spawn_blocking(move || limits::deliveries(frame, together.max(1))).await??;
+        let share = format!("{:.0} % reached", rate / limit * 100.0);
+        row(&format!("  limit: frames of {frame} B, {together} in a write ({what})"), format!("{limit:.0}/s"), &share);
+    }
     Ok(())
 }
 

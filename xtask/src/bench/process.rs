@@ -29,9 +29,14 @@ fn cpu_seconds(pid: u32) -> f64 {
 /// Resident memory of each program.
 pub(crate) fn memory(cluster: &Cluster, when: &str) -> Result<()> {
     for (host, pid) in cluster.processes()? {
-        row(&format!("memory of {host} {when}"), format!("{:.1} MB", rss_mb(pid)), "");
+        memory_of(&format!("{host} {when}"), pid, "");
     }
     Ok(())
+}
+
+/// Resident memory of one process.
+pub(crate) fn memory_of(what: &str, pid: u32, target: &str) {
+    row(&format!("memory of {what}"), format!("{:.1} MB", rss_mb(pid)), target);
 }
 
 /// Memory and CPU while nothing happens.

@@ -5,7 +5,7 @@ mod image;
 mod token;
 
 use crate::cli::{Cli, Command};
-use crate::{dev, roles};
+use crate::{bench, dev, roles};
 use anyhow::Result;
 
 /// Runs one verb to its end.
@@ -19,5 +19,6 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Dev(command) => dev::run(command),
         Command::Image(command) => image::run(command),
         Command::Token(command) => token::run(command),
+        Command::Bench(command) => bench::run(command),
     }
 }

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 ///
 /// # Errors
 /// When signals can't be waited for.
-fn until_told_to_stop() -> Result<CancellationToken> {
+pub(crate) fn until_told_to_stop() -> Result<CancellationToken> {
     use tokio::signal::unix::{SignalKind, signal};
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let stop = CancellationToken::new();
@@ -31,7 +31,7 @@ fn until_told_to_stop() -> Result<CancellationToken> {
 }
 
 /// The runtime of a role: few threads, for small machines.
-fn runtime() -> Result<tokio::runtime::Runtime> {
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime> {
     let threads = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8);
     Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?)
 }

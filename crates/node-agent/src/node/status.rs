@@ -182,7 +182,8 @@ impl NodeStatus {
     }
 }
 
-fn resources(capacity: &Capacity, pods: u32) -> Value {
+/// `capacity` and `allocatable` of a node.
+pub fn resources(capacity: &Capacity, pods: u32) -> Value {
     json!({
         "cpu": (capacity.cpu_milli / 1000).to_string(),
         "memory": format!("{}Ki", capacity.memory / 1024),
@@ -210,7 +211,7 @@ fn node_info(runtime: &str) -> Value {
 }
 
 /// The conditions, with heartbeat now and the transition time of what did not change.
-fn conditions(old: &Value, health: &Health, now: Timestamp) -> Value {
+pub fn conditions(old: &Value, health: &Health, now: Timestamp) -> Value {
     let ready = match (&health.runtime, health.network) {
         (None, true) => ("True", "KubeletReady", "the node agent is posting ready status".to_owned()),
         (Some(why), _) => ("False", "KubeletNotReady", why.clone()),
