@@ -113,7 +113,6 @@ impl AsciiChart {
     }
 
     /// Adds a histogram.
-    #[expect(clippy::should_implement_trait, reason = "openraft calls it so")]
     #[must_use]
     pub fn add(mut self, name: impl Into<String>, histogram: Histogram) -> Self {
         self.0.push((name.into(), histogram.percentile_stats()));

@@ -1,5 +1,6 @@
-//! From subjects to rules. Rebuilt when a role or binding has changed, and then only what changed is
-//! parsed again; a lookup is two or three hash reads per group of the user.
+//! From subjects to rules. When a role or binding has changed, only what changed is parsed again and only
+//! the namespaces it concerns are put together anew; a lookup is two or three hash reads per group of the
+//! user.
 
 use crate::rules::Rule;
 use arc_swap::ArcSwapOption;
@@ -10,7 +11,7 @@ use parking_lot::Mutex;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use smol_str::{SmolStr, format_smolstr};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -47,8 +48,8 @@ pub(crate) struct Index {
 #[derive(Debug, Default)]
 struct Snapshot {
     stamp: [u64; 4],
-    cluster: Grants,
-    namespaces: HashMap<SmolStr, Grants>,
+    cluster: Arc<Grants>,
+    namespaces: imbl::HashMap<SmolStr, Arc<Grants>>,
 }
 
 #[derive(Debug, Default)]
@@ -85,7 +86,8 @@ impl Index {
         if let Some(found) = fresh(&stamp) {
             return found;
         }
-        let built = Arc::new(parsed.build(stamp, objects));
+        let last = self.current.load_full();
+        let built = Arc::new(parsed.build(stamp, last.as_deref(), objects));
         self.current.store(Some(built.clone()));
         built
     }
@@ -96,6 +98,10 @@ fn stamp(objects: &dyn Lister) -> [u64; 4] {
 }
 
 impl Grants {
+    fn is_empty(&self) -> bool {
+        self.users.is_empty() && self.groups.is_empty()
+    }
+
     fn visit<B>(&self, user: &UserInfo, each: &mut impl FnMut(&Grant) -> ControlFlow<B>) -> ControlFlow<B> {
         let by_user = self.users.get(user.name.as_str()).into_iter();
         let by_group = user.groups.iter().filter_map(|group| self.groups.get(group.as_str()));
@@ -124,26 +130,51 @@ struct Parsed {
     bindings: Cache<Binding>,
 }
 
-type Cache<T> = HashMap<(SmolStr, SmolStr), (u64, Arc<T>)>;
+/// In key order, so that a namespace's are neighbours.
+type Cache<T> = BTreeMap<(SmolStr, SmolStr), (u64, Arc<T>)>;
 
 impl Parsed {
-    fn build(&mut self, stamp: [u64; 4], objects: &dyn Lister) -> Snapshot {
-        refresh(&mut self.cluster_roles, objects.list(GROUP, RESOURCES[0], None), Role::read);
-        refresh(&mut self.cluster_bindings, objects.list(GROUP, RESOURCES[1], None), Binding::read);
-        refresh(&mut self.roles, objects.list(GROUP, RESOURCES[2], None), Role::read);
-        refresh(&mut self.bindings, objects.list(GROUP, RESOURCES[3], None), Binding::read);
-        let mut snapshot = Snapshot { stamp, ..Snapshot::default() };
-        for (_, binding) in self.cluster_bindings.values() {
-            if let Some(grant) = self.grant(binding) {
-                snapshot.cluster.add(&grant);
+    /// Takes over what has changed since `last` was built.
+    fn build(&mut self, stamp: [u64; 4], last: Option<&Snapshot>, objects: &dyn Lister) -> Snapshot {
+        let list = |i: usize| {
+            let moved = last.is_none_or(|last| last.stamp[i] != stamp[i]);
+            moved.then(|| objects.list(GROUP, RESOURCES[i], None))
+        };
+        let cluster_roles = refresh(&mut self.cluster_roles, list(0), Role::read);
+        let cluster_bindings = refresh(&mut self.cluster_bindings, list(1), Binding::read);
+        let mut namespaces = refresh(&mut self.roles, list(2), Role::read);
+        namespaces.append(&mut refresh(&mut self.bindings, list(3), Binding::read));
+        let mut next = Snapshot { stamp, ..Snapshot::default() };
+        // Any binding may name a cluster role.
+        match last.filter(|_| cluster_roles.is_empty()) {
+            Some(last) => {
+                next.cluster = last.cluster.clone();
+                next.namespaces = last.namespaces.clone();
+            }
+            None => namespaces.extend(self.bindings.keys().map(|(namespace, _)| namespace.clone())),
+        }
+        if !cluster_roles.is_empty() || !cluster_bindings.is_empty() {
+            next.cluster = Arc::new(self.grants(self.cluster_bindings.values()));
+        }
+        for namespace in namespaces {
+            let from = (namespace.clone(), SmolStr::default());
+            let own = self.bindings.range(from..).take_while(|((n, _), _)| *n == namespace);
+            let grants = self.grants(own.map(|(_, binding)| binding));
+            if grants.is_empty() {
+                next.namespaces.remove(&namespace);
+            } else {
+                next.namespaces.insert(namespace, Arc::new(grants));
             }
         }
-        for (_, binding) in self.bindings.values() {
-            if let Some(grant) = self.grant(binding) {
-                snapshot.namespaces.entry(binding.namespace.clone()).or_default().add(&grant);
-            }
+        next
+    }
+
+    fn grants<'a>(&self, bindings: impl Iterator<Item = &'a (u64, Arc<Binding>)>) -> Grants {
+        let mut grants = Grants::default();
+        for grant in bindings.filter_map(|(_, binding)| self.grant(binding)) {
+            grants.add(&grant);
         }
-        snapshot
+        grants
     }
 
     /// The binding with the rules of its role; None while the role does not exist.
@@ -158,18 +189,25 @@ impl Parsed {
     }
 }
 
-/// Brings a cache to the listed objects; only new revisions are parsed.
-fn refresh<T>(cache: &mut Cache<T>, objects: Vec<Object>, read: impl Fn(&Object) -> T) {
+/// Brings a cache to the listed objects (None: nothing has changed); only new revisions are parsed. The
+/// namespaces in which something is new, different or gone; the empty one stands for cluster scope.
+fn refresh<T>(cache: &mut Cache<T>, objects: Option<Vec<Object>>, read: impl Fn(&Object) -> T) -> BTreeSet<SmolStr> {
+    let mut changed = BTreeSet::new();
+    let Some(objects) = objects else { return changed };
     let mut old = std::mem::take(cache);
-    cache.reserve(objects.len());
     for object in objects {
         let key = (object.head.namespace.clone(), object.head.name.clone());
         let entry = match old.remove(&key) {
             Some(found) if found.0 == object.revision => found,
-            _ => (object.revision, Arc::new(read(&object))),
+            _ => {
+                changed.insert(key.0.clone());
+                (object.revision, Arc::new(read(&object)))
+            }
         };
         cache.insert(key, entry);
     }
+    changed.extend(old.into_keys().map(|(namespace, _)| namespace));
+    changed
 }
 
 #[derive(Debug)]

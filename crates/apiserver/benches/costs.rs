@@ -1,6 +1,7 @@
-//! What requests cost in this process, without sockets and without a disk: figures on demand, with
-//! `cargo test --release -p kybern-apiserver --test costs -- --ignored --nocapture`
-//! (ONLY=get, patch, status or list for one of them, COUNT for another number of pods).
+//! What requests cost in this process, without sockets and without a disk:
+//! `cargo bench -p kybern-apiserver --bench costs` (ONLY=get, patch, status, list or watch for one of them,
+//! COUNT for another number of pods). Under a profiler that counts instructions it also tells on a busy
+//! machine: `valgrind --tool=callgrind target/release/deps/costs-... --bench` with COUNT=500.
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -63,12 +64,27 @@ fn number(name: &str, otherwise: usize) -> usize {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
 }
 
-#[tokio::test]
-#[ignore = "prints figures"]
+fn main() {
+    // Test runs build and start benches too; there is nothing to check here.
+    if !std::env::args().any(|arg| arg == "--bench") {
+        return;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        requests().await;
+        if wanted("watch") {
+            watches().await;
+        }
+    });
+}
+
+/// Is this to be measured?
+fn wanted(what: &str) -> bool {
+    std::env::var("ONLY").map_or(true, |only| only.is_empty() || only == what)
+}
+
 async fn requests() {
     let world = Builder::default().authorizer(std::sync::Arc::new(kybern_testkit::rbac::Standard::new())).start().await;
-    let only = std::env::var("ONLY").unwrap_or_default();
-    let wanted = |what: &str| only.is_empty() || only == what;
     let count = number("COUNT", 20_000);
     cost("create pod", count, async |i| {
         let body = pod(&format!("pod-{i:05}")).to_string().into();
@@ -104,8 +120,6 @@ async fn requests() {
     }
 }
 
-#[tokio::test]
-#[ignore = "prints figures"]
 async fn watches() {
     const WATCHERS: usize = 500;
     const EVENTS: usize = 1_000;
