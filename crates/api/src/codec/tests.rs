@@ -28,6 +28,7 @@ fn deployment() -> KindDef {
         categories: vec![],
         scope: Scope::Namespaced,
         verbs: vec![],
+        pod_template: None,
         subresources: vec![],
         served: vec![Served {
             version: "v1".into(),
