@@ -20,6 +20,8 @@ const NAMESPACE: &str = "scale";
 const FILLED_BY: usize = 3_000;
 /// Pods of the Deployment that is measured, and of those that are created one by one.
 const PODS: usize = 10_000;
+/// Pods that a simulated node takes.
+const PODS_OF_A_NODE: usize = 110;
 /// Clients that create pods.
 const CLIENTS: usize = 32;
 /// Pods a second, and how many of them, while latency is measured.
@@ -27,6 +29,11 @@ const STEADY: (u32, usize) = (100, 1_000);
 
 /// Everything in order.
 pub(crate) async fn run(api: &Api, nodes: usize, pods: usize) -> Result<()> {
+    let (room, needed) = (nodes * PODS_OF_A_NODE, pods + 2 * PODS + STEADY.1);
+    ensure!(
+        room >= needed,
+        "{nodes} nodes take {room} pods, and {needed} are needed: use more --nodes or fewer --pods"
+    );
     let mut first = api.open(0).await?;
     let body = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
     first.call("POST", "/api/v1/namespaces", "application/json", text(&body)).await?;

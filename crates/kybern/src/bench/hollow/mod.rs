@@ -25,6 +25,7 @@ use pods::Table;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
 use work::Work;
 
 /// Requests under way at a time.
@@ -56,9 +57,10 @@ pub fn run(args: &HollowArgs) -> Result<()> {
         println!("{} nodes are registered after {:.2} s", args.nodes, begun.elapsed().as_secs_f64());
         hollow.keep_leases(uids, &stop);
         let (queue, work) = mpsc::channel(QUEUE);
-        let working = tokio::spawn(work::run(work, writer, clock));
+        // Ended with this function: what is left of it would repeat itself as long as no server answers.
+        let _working = AbortOnDropHandle::new(tokio::spawn(work::run(work, writer, clock)));
         stop.run_until_cancelled(follow(&watching, layout, queue)).await;
-        Ok(working.await?)
+        Ok(())
     })
 }
 
