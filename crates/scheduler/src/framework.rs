@@ -99,7 +99,7 @@ impl<'a> WhatIf<'a> {
     fn count(&mut self, pod: &'a PodInfo, sign: i64) {
         for (name, amount) in &pod.requests {
             match self.delta.iter_mut().find(|(n, _)| *n == name) {
-                Some((_, sum)) => *sum += sign * amount,
+                Some((_, sum)) => *sum = sum.saturating_add(sign * amount),
                 None => self.delta.push((name, sign * amount)),
             }
         }

@@ -14,6 +14,8 @@ use std::time::Duration;
 
 const API_VERSION: &str = "kubescheduler.config.k8s.io/v1";
 const KIND: &str = "KubeSchedulerConfiguration";
+/// Beyond a day a back-off is as good as none, and may not be a time at all.
+const LONGEST_BACKOFF: u64 = 24 * 3600;
 /// Where a profile may name plugins. Those that are no filter, score or preemption cannot be replaced
 /// here, so that nothing follows from naming them.
 const POINTS: [&str; 13] = [
@@ -95,7 +97,7 @@ fn backoff(root: &Field<'_, '_>, out: &mut Causes) -> Backoff {
         let field = root.field(name);
         match field.int() {
             None => usual,
-            Some(n) if n > 0 => Duration::from_secs(n.unsigned_abs()),
+            Some(n) if n > 0 => Duration::from_secs(n.unsigned_abs().min(LONGEST_BACKOFF)),
             Some(_) => {
                 field.invalid("must be greater than 0", out);
                 usual

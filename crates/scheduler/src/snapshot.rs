@@ -19,7 +19,14 @@ use std::sync::Arc;
 #[derive(Debug, Default)]
 pub(crate) struct Column {
     pub(crate) allocatable: Vec<i64>,
-    pub(crate) used: Vec<i64>,
+    used: Vec<i64>,
+}
+
+impl Column {
+    /// What is in use on a node. A sum that has wrapped is more than there can be.
+    pub(crate) fn used(&self, slot: usize) -> i64 {
+        if self.used[slot] < 0 { i64::MAX } else { self.used[slot] }
+    }
 }
 
 /// Marks of nodes that most nodes do not have, so that most decisions need not look at nodes.
@@ -130,7 +137,9 @@ impl Snapshot {
     }
     /// Millicores and bytes in use on a node, with assumed requests.
     pub(crate) fn weight(&self, slot: usize) -> (i64, i64) {
-        self.weights[slot]
+        let whole = |n: i64| if n < 0 { i64::MAX } else { n };
+        let (cpu, memory) = self.weights[slot];
+        (whole(cpu), whole(memory))
     }
     /// The pods of a node.
     pub(crate) fn pods(&self, slot: usize) -> &[Arc<PodInfo>] {
@@ -370,10 +379,12 @@ impl Snapshot {
     /// Counts a pod in (1) or out (-1) of everything that is kept per slot.
     fn count(&mut self, slot: usize, pod: &Arc<PodInfo>, sign: i64) {
         for (resource, amount) in &pod.requests {
-            self.column_mut(resource).used[slot] += sign * amount;
+            let used = &mut self.column_mut(resource).used[slot];
+            *used = used.wrapping_add(sign * amount);
         }
-        self.weights[slot].0 += sign * pod.weight.0;
-        self.weights[slot].1 += sign * pod.weight.1;
+        // What wraps comes back in order when the pod goes; it must not end the scheduler.
+        let weight = &mut self.weights[slot];
+        *weight = (weight.0.wrapping_add(sign * pod.weight.0), weight.1.wrapping_add(sign * pod.weight.1));
         if sign > 0 {
             self.pods[slot].push(Arc::clone(pod));
         } else {
@@ -442,6 +453,19 @@ mod tests {
         assert_eq!(used(&s, "a"), Some(400));
         assert!(s.displace("u").is_some());
         assert_eq!((used(&s, "a"), s.pods(0).len()), (Some(0), 0));
+    }
+
+    #[test]
+    fn absurd_requests_end_nothing() {
+        let mut s = Snapshot::default();
+        s.set_node(node("a", 1000));
+        for i in 0..3000 {
+            s.place(pod(&format!("u{i}"), "9223372036854775807"), &"a".into(), false);
+        }
+        for i in 0..3000 {
+            s.displace(&format!("u{i}"));
+        }
+        assert_eq!(used(&s, "a"), Some(0));
     }
 
     #[test]

@@ -35,8 +35,8 @@ impl Share<'_> {
         if allocatable == 0 {
             return None;
         }
-        let used = self.assumed.map_or_else(|| self.column.used[slot], |part| part(snapshot.weight(slot)));
-        Some((used + self.asked, allocatable))
+        let used = self.assumed.map_or_else(|| self.column.used(slot), |part| part(snapshot.weight(slot)));
+        Some((used.saturating_add(self.asked), allocatable))
     }
 }
 

@@ -31,7 +31,7 @@ impl Score for ImageLocality {
         Some(Box::new(move |slot| {
             let Some(node) = snapshot.node(slot) else { return 0 };
             let present = spread.iter().filter_map(|(image, nodes)| Some(scaled(*node.images.get(*image)?, *nodes)));
-            100 * (present.sum::<i64>().clamp(LEAST, most) - LEAST) / (most - LEAST)
+            100 * (present.fold(0_i64, i64::saturating_add).clamp(LEAST, most) - LEAST) / (most - LEAST)
         }))
     }
 }

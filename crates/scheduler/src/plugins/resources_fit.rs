@@ -89,9 +89,9 @@ impl Filter for ResourcesFit {
         let asks: Vec<Ask<'a>> = pod.requests.iter().filter(|(name, _)| self.counts(name)).map(ask).collect();
         Prepared::test(move |slot, what_if, refusal| {
             for ask in &asks {
-                let (allocatable, used) = ask.column.map_or((0, 0), |c| (c.allocatable[slot], c.used[slot]));
-                let used = if what_if.is_nothing() { used } else { used + what_if.delta(ask.name) };
-                if ask.amount <= allocatable - used {
+                let (allocatable, used) = ask.column.map_or((0, 0), |c| (c.allocatable[slot], c.used(slot)));
+                let used = if what_if.is_nothing() { used } else { used.saturating_add(what_if.delta(ask.name)) };
+                if ask.amount <= allocatable.saturating_sub(used) {
                     continue;
                 }
                 if ask.amount > allocatable && ask.name != PODS {

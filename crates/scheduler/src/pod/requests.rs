@@ -12,6 +12,10 @@ pub(crate) const PODS: &str = "pods";
 /// What a container without a request is taken to need when nodes are compared: millicores, bytes.
 const ASSUMED: [(&str, i64); 2] = [(CPU, 100), (MEMORY, 200 << 20)];
 
+/// The most that anything counts as: more than any machine has, and so little that the sums of a node
+/// with a thousand such pods are numbers still. Whoever asks for more fits nowhere either way.
+const MOST: i64 = 1 << 53;
+
 /// Amounts by resource name: millicores of CPU, whole units of everything else.
 pub(crate) type Amounts = BTreeMap<SmolStr, i64>;
 
@@ -36,7 +40,8 @@ impl HostPort {
 /// Millicores for CPU, whole units for everything else. What is no quantity cannot be stored.
 fn amount(resource: &str, value: &Value) -> i64 {
     let quantity = Quantity::from_value(value).unwrap_or(Quantity::ZERO);
-    if resource == CPU { quantity.milli() } else { quantity.value() }
+    let amount = if resource == CPU { quantity.milli() } else { quantity.value() };
+    amount.clamp(0, MOST)
 }
 
 /// Reads a resource list.
@@ -47,7 +52,7 @@ pub(crate) fn amounts(resources: &BTreeMap<SmolStr, Value>) -> Amounts {
 fn add(to: &mut Amounts, more: &Amounts) {
     for (name, n) in more {
         let sum = to.entry(name.clone()).or_insert(0);
-        *sum = sum.saturating_add(*n);
+        *sum = (*sum + *n).min(MOST);
     }
 }
 

@@ -63,7 +63,7 @@ fn one(plugin: &str, args: &Field<'_, '_>, settings: &mut ProfileSettings, out: 
             let seconds = args.field("bindTimeoutSeconds");
             seconds.not_negative(out);
             if let Some(n) = seconds.int() {
-                settings.bind_timeout = Duration::from_secs(n.unsigned_abs());
+                settings.bind_timeout = Duration::from_secs(n.unsigned_abs().min(super::LONGEST_BACKOFF));
             }
         }
         _ => {
