@@ -80,11 +80,15 @@ fn volumes_made_by_hand_are_bound_by_what_they_offer() {
         )
     };
     ns.apply(&(volume("small", "1Gi") + &volume("fits", "3Gi") + &volume("large", "9Gi")));
-    let wanted = claim("data").replace("1Mi", "2Gi").replace("spec:\n", &format!("spec:\n  storageClassName: {name}\n"));
+    let wanted =
+        claim("data").replace("1Mi", "2Gi").replace("spec:\n", &format!("spec:\n  storageClassName: {name}\n"));
     ns.apply(&wanted);
     ns.say(&["wait", "pvc/data", "--for=jsonpath={.status.phase}=Bound", "--timeout=30s"]);
     let fits = format!("{name}-fits");
-    assert_eq!(ns.path(&["pvc", "data"], "{.spec.volumeName} {.status.capacity.storage}").unwrap(), format!("{fits} 3Gi"));
+    assert_eq!(
+        ns.path(&["pvc", "data"], "{.spec.volumeName} {.status.capacity.storage}").unwrap(),
+        format!("{fits} 3Gi")
+    );
     ns.say(&["delete", "pvc", "data"]);
     eventually("the volume is retained, and released", || {
         let phase = run(&["get", "pv", &fits, "-o", "jsonpath={.status.phase}"], None)?;

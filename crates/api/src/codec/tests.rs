@@ -52,6 +52,7 @@ fn deployment() -> KindDef {
         sealed: false,
         create_on_update: false,
         needs_revision: false,
+        pod_template: None,
         strategy: &ONE_REPLICA,
     }
 }

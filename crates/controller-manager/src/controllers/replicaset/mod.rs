@@ -78,7 +78,12 @@ fn plan<K: Kind>(world: &World<'_>, key: &Key) -> Result<Plan, Error> {
     let Some(SelectorRow(selector)) = item.row() else { return Ok(Plan::none()) };
     let owner = &item.object;
     let set: Set = decode(item)?;
-    let (owned, mut plan) = claim::<Pod, K>(world.view, owner, selector);
+    let (owned, claims) = claim::<Pod, K>(world.view, owner, selector);
+    if !claims.is_empty() {
+        // Pods that are about to be adopted must not be made a second time.
+        return Ok(claims);
+    }
+    let mut plan = Plan::none();
     let all: Vec<Member<'_>> = owned.into_iter().filter_map(Member::of).collect();
     let pods: Vec<Member<'_>> = all.iter().copied().filter(Member::is_active).collect();
 
