@@ -3,9 +3,10 @@
 
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::core::v1::{
-    Endpoints, Namespace, Node, PersistentVolumeClaim, Pod, ReplicationController, Service, ServiceAccount,
+    Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController, Service, ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::storage::v1::StorageClass;
 use kybern_api::attributes::UserInfo;
 use kybern_api::seam::SystemIds;
 use kybern_client::informer::Informer;
@@ -100,10 +101,16 @@ impl Cluster {
         let at = At { resource: &at, namespace, name: "", subresource: "" };
         self.writer.create(at, object).await.expect("an RBAC object");
     }
-    async fn create<K: k8s_openapi::Resource>(&self, mut object: Value) {
+    async fn create<K: k8s_openapi::Resource>(&self, object: Value) {
+        self.create_in::<K>("default", object).await;
+    }
+    async fn create_global<K: k8s_openapi::Resource>(&self, object: Value) {
+        self.create_in::<K>("", object).await;
+    }
+    async fn create_in<K: k8s_openapi::Resource>(&self, namespace: &str, mut object: Value) {
         object["kind"] = json!(K::KIND);
         object["apiVersion"] = json!(K::API_VERSION);
-        let at = At { resource: &typed::resource::<K>(), namespace: "default", name: "", subresource: "" };
+        let at = At { resource: &typed::resource::<K>(), namespace, name: "", subresource: "" };
         self.writer.create(at, &object).await.expect("create");
     }
     fn informer<K: k8s_openapi::Resource>(&self) -> Arc<Informer> {
@@ -306,4 +313,44 @@ async fn a_replication_controller_scales() {
     c.writer.patch(at, MERGE_PATCH, &json!({"spec": {"replicas": 1}})).await.expect("scale");
     c.until::<Pod>("one pod", |s| s.len() == 1).await;
     c.until::<ReplicationController>("it says so", |s| value(s, "default", "web", "/status/replicas") == 1).await;
+}
+
+/// Plays the scheduler and a node: a claim gets its volume where its pod will run, and gives it back.
+#[tokio::test]
+async fn a_claim_gets_its_volume_and_gives_it_back_through_the_node() {
+    let c = Cluster::start().await;
+    let tree = |store: &Store, name: &Name| store.get(name).and_then(|i| i.object.tree().ok()).unwrap_or_default();
+    let (claim, node) = (Name::new("default", "data"), Name::new("", "n1"));
+    let class = json!({"metadata": {"name": "local-path"}, "provisioner": "kybern.io/local-path",
+        "reclaimPolicy": "Delete", "volumeBindingMode": "WaitForFirstConsumer"});
+    c.create_global::<StorageClass>(class).await;
+    c.create_global::<Node>(json!({"metadata": {"name": "n1", "annotations": {"kybern.io/local-path": "/d"}}})).await;
+    let spec = json!({"accessModes": ["ReadWriteOnce"], "storageClassName": "local-path",
+        "resources": {"requests": {"storage": "1Gi"}}});
+    c.create::<PersistentVolumeClaim>(json!({"metadata": {"name": "data"}, "spec": spec})).await;
+    let claims = typed::resource::<PersistentVolumeClaim>();
+    let at = At { resource: &claims, namespace: "default", name: "data", subresource: "" };
+    let selected = json!({"metadata": {"annotations": {"volume.kubernetes.io/selected-node": "n1"}}});
+    c.writer.patch(at, MERGE_PATCH, &selected).await.expect("select a node");
+    let is_bound = |s: &Store| {
+        let claim = tree(s, &claim);
+        claim["status"]["phase"] == "Bound" && claim["status"]["capacity"]["storage"] == "1Gi"
+    };
+    c.until::<PersistentVolumeClaim>("the claim is bound", is_bound).await;
+    let phase = |s: &Store| s.iter().next().and_then(|v| v.object.tree().ok()).unwrap_or_default()["status"]["phase"].clone();
+    c.until::<PersistentVolume>("so is the volume", |s| phase(s) == "Bound").await;
+
+    c.writer.delete(at, &Default::default()).await.expect("delete");
+    c.until::<PersistentVolumeClaim>("nobody uses it: the claim goes", Store::is_empty).await;
+    let asked = |s: &Store| {
+        let all = tree(s, &node)["metadata"]["annotations"].as_object().cloned().unwrap_or_default();
+        all.into_iter().find(|(key, _)| key.starts_with("reclaim.kybern.io/"))
+    };
+    c.until::<Node>("the node is asked", |s| asked(s).is_some_and(|(_, word)| word == "delete")).await;
+    let (key, _) = asked(&c.informer::<Node>().store()).expect("what it is asked");
+    let nodes = typed::resource::<Node>();
+    let at = At { resource: &nodes, namespace: "", name: "n1", subresource: "" };
+    c.writer.patch(at, MERGE_PATCH, &json!({"metadata": {"annotations": {key: "done"}}})).await.expect("the answer");
+    c.until::<PersistentVolume>("the volume goes", Store::is_empty).await;
+    c.until::<Node>("and the word with it", |s| asked(s).is_none()).await;
 }
