@@ -64,6 +64,11 @@ impl Chain {
         self.plugins.iter().map(|plugin| plugin.name()).collect()
     }
 
+    /// Does the plugin of this name run?
+    pub fn runs(&self, name: &str) -> bool {
+        self.plugins.iter().any(|plugin| plugin.name() == name)
+    }
+
     /// Lets every plugin change the object.
     ///
     /// # Errors

@@ -2,8 +2,10 @@
 
 use crate::attributes::UserInfo;
 use crate::error::Status;
+use crate::meta::quantity::Quantity;
 use crate::meta::time;
 use crate::object::Head;
+use crate::quota::{Amounts, Quota, Scope as QuotaScope};
 use crate::tree;
 use serde_json::Value;
 use smol_str::SmolStr;
@@ -349,6 +351,29 @@ pub trait Strategy: Send + Sync + 'static {
     /// the engine, in the same transaction.
     fn slots(&self, _obj: &Value) -> Vec<Slot> {
         Vec::new()
+    }
+    /// What the object uses of its namespace's quotas, besides its place in the count of all objects of
+    /// the kind.
+    fn usage(&self, def: &KindDef, _obj: &Value) -> Amounts {
+        // The old counts, by the plain name, exist in the core group only.
+        let plain = def.group.is_empty().then(|| (def.plural.clone(), Quantity::from_int(1)));
+        plain.into_iter().collect()
+    }
+    /// Does what an object uses depend on more than its being there?
+    fn usage_varies(&self) -> bool {
+        false
+    }
+    /// Is the object in a scope of a quota?
+    fn in_scope(&self, _obj: &Value, _scope: &QuotaScope) -> bool {
+        false
+    }
+    /// What the object must state because a quota bounds it, and does not.
+    fn unsaid(&self, _obj: &Value, _quota: &Quota) -> Option<String> {
+        None
+    }
+    /// The quota this object is.
+    fn quota(&self, _obj: &Value) -> Option<Quota> {
+        None
     }
     /// Cells of a Table row, one per column of the row's [`KindDef::columns`].
     fn cells(&self, def: &KindDef, obj: &Value, head: &Head, now: jiff::Timestamp) -> Vec<Value> {

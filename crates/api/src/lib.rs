@@ -15,6 +15,7 @@ pub mod kinds;
 pub mod meta;
 pub mod object;
 pub mod placement;
+pub mod quota;
 pub mod schedule;
 pub mod schema;
 pub mod seam;

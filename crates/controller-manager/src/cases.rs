@@ -2,8 +2,11 @@
 //! table by name.
 
 use crate::controllers::{Settings, table};
+use crate::metrics::{Metrics, Named, NoMetrics, Sample};
 use crate::{CertificateSigner, rows};
 use jiff::Timestamp;
+use k8s_openapi::api::autoscaling::v2::CrossVersionObjectReference;
+use kybern_api::meta::selector::Selector;
 use kybern_api::seam::FixedClock;
 use kybern_client::store::{Item, Store};
 use kybern_client::transport::Resource;
@@ -15,6 +18,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Cases of one file: all about one controller.
 #[derive(Deserialize)]
@@ -44,7 +48,43 @@ struct Case {
     /// Objects of the file's world that are not there, by `kind name`.
     #[serde(default)]
     without: Vec<String>,
+    /// What the metrics say: `resource`, `pods` (thousandths by metric and pod), `object` (by metric),
+    /// `external` (a list by metric).
+    #[serde(default)]
+    metrics: Value,
     want: Value,
+}
+
+/// Metrics as a case records them; what it does not record there is not.
+struct Recorded(Value);
+
+impl Recorded {
+    fn samples(&self, kind: &str, metric: &str) -> Option<Vec<Sample>> {
+        let by_pod = self.0[kind][metric].as_object()?;
+        let sample = |(pod, value): (&String, &Value)| Sample {
+            pod: pod.into(),
+            value: value.as_i64().expect("a number"),
+            at: start(),
+            window: Duration::from_secs(30),
+        };
+        Some(by_pod.iter().map(sample).collect())
+    }
+}
+
+impl Metrics for Recorded {
+    fn resource(&self, n: &str, pods: &Selector, name: &str, c: Option<&str>) -> Result<Vec<Sample>, String> {
+        self.samples("resource", name).map_or_else(|| NoMetrics.resource(n, pods, name, c), Ok)
+    }
+    fn pods(&self, n: &str, pods: &Selector, metric: Named<'_>) -> Result<Vec<Sample>, String> {
+        self.samples("pods", metric.name).map_or_else(|| NoMetrics.pods(n, pods, metric), Ok)
+    }
+    fn object(&self, n: &str, object: &CrossVersionObjectReference, metric: Named<'_>) -> Result<i64, String> {
+        self.0["object"][metric.name].as_i64().map_or_else(|| NoMetrics.object(n, object, metric), Ok)
+    }
+    fn external(&self, n: &str, metric: Named<'_>) -> Result<Vec<i64>, String> {
+        let series = self.0["external"][metric.name].as_array().map(|l| l.iter().filter_map(Value::as_i64).collect());
+        series.map_or_else(|| NoMetrics.external(n, metric), Ok)
+    }
 }
 
 struct FakeSigner;
@@ -54,11 +94,12 @@ impl CertificateSigner for FakeSigner {
     }
 }
 
-fn controllers() -> Vec<ControllerDef> {
+fn controllers(metrics: &Value) -> Vec<ControllerDef> {
     table(Settings {
         cluster_cidr: "10.42.0.0/22".parse().expect("net"),
         ca_pem: "CA".into(),
         signer: Arc::new(FakeSigner),
+        metrics: Arc::new(Recorded(metrics.clone())),
     })
 }
 
@@ -142,9 +183,9 @@ fn contains(have: &Value, want: &Value) -> bool {
 /// Runs a file's cases; what does not come out as wanted goes to `failures`.
 fn check(text: &str, name: &str, failures: &mut Vec<String>) -> usize {
     let file: File = serde_saphyr::from_str(text).unwrap_or_else(|e| panic!("{name}: {e}"));
-    let def = controllers().into_iter().find(|d| d.name == file.controller);
-    let def = def.unwrap_or_else(|| panic!("{name}: no such controller"));
     for case in &file.cases {
+        let def = controllers(&case.metrics).into_iter().find(|d| d.name == file.controller);
+        let def = def.unwrap_or_else(|| panic!("{name}: no such controller"));
         let have = plan(&def, &file, case);
         if !contains(&have, &case.want) {
             failures.push(format!("{name}: {}\n  have: {have}\n  want: {}", case.name, case.want));
@@ -169,7 +210,7 @@ fn cases() {
 #[test]
 fn controllers_have_distinct_names_and_declare_what_they_watch_once() {
     let mut names = std::collections::BTreeSet::new();
-    for def in controllers() {
+    for def in controllers(&Value::Null) {
         assert!(names.insert(def.name), "{} twice", def.name);
         let mut seen = std::collections::HashSet::new();
         assert!(def.watches.iter().all(|w| seen.insert(w.resource.clone())), "{} watches a resource twice", def.name);

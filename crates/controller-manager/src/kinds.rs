@@ -29,6 +29,21 @@ pub(crate) fn by_owner(api_version: &str, kind: &str) -> Option<Collection> {
     Some(Collection { resource: resource(def)?, namespaced: def.namespaced() })
 }
 
+/// Every kind whose number of replicas can be set.
+pub(crate) fn scalable() -> Vec<Resource> {
+    let defs = kybern_api::kinds::table().iter().filter(|def| is_scalable(def) && def.support != Support::Withheld);
+    defs.filter_map(resource).collect()
+}
+
+/// Has the kind of this collection a number of replicas that can be set?
+pub(crate) fn has_scale(resource: &Resource) -> bool {
+    kybern_api::kinds::find(&resource.group, &resource.plural).is_some_and(is_scalable)
+}
+
+fn is_scalable(def: &KindDef) -> bool {
+    def.subresource("scale").is_some()
+}
+
 fn resource(def: &KindDef) -> Option<Resource> {
     def.served.first().map(|served| Resource::new(&def.group, &served.version, &def.plural))
 }

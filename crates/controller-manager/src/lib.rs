@@ -11,6 +11,7 @@ mod controllers;
 mod hash;
 mod kinds;
 mod members;
+pub mod metrics;
 mod ownership;
 mod revisions;
 mod rows;
@@ -69,6 +70,8 @@ pub struct Config {
     pub ca_pem: String,
     /// Signs node and client certificates.
     pub signer: Arc<dyn CertificateSigner>,
+    /// What autoscaling goes by.
+    pub metrics: Arc<dyn metrics::Metrics>,
     /// Transport of an identity: [`NAME`] itself (user `system:kube-controller-manager`), or a
     /// controller (service account `kube-system/NAME-OF-CONTROLLER`).
     pub transports: TransportFactory,
@@ -94,7 +97,12 @@ pub async fn run(config: Config, cancel: CancellationToken) {
     };
     let mut tasks = JoinSet::new();
     tasks.spawn(cancel.clone().run_until_cancelled_owned(lease));
-    let settings = Settings { cluster_cidr: config.cluster_cidr, ca_pem: config.ca_pem, signer: config.signer };
+    let settings = Settings {
+        cluster_cidr: config.cluster_cidr,
+        ca_pem: config.ca_pem,
+        signer: config.signer,
+        metrics: config.metrics,
+    };
     for def in table(settings) {
         let (runtime, cancel) = (runtime.clone(), cancel.clone());
         tasks.spawn(async move {
@@ -126,6 +134,7 @@ pub fn definitions() -> Vec<ControllerDef> {
         cluster_cidr: IpNet::V4(ipnet::Ipv4Net::default()),
         ca_pem: String::new(),
         signer: Arc::new(NoSigner),
+        metrics: Arc::new(metrics::NoMetrics),
     })
 }
 

@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::{
     Node, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController, Service, Taint,
 };
 use k8s_openapi::api::storage::v1::StorageClass;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kybern_api::meta::selector::Selector;
 use kybern_api::object::Object;
 use kybern_client::store::RowFn;
@@ -17,7 +18,7 @@ use kybern_client::typed;
 use kybern_reconcile::steady::Steady;
 use serde::Deserialize;
 use serde_json::Value;
-use smol_str::SmolStr;
+use smol_str::{SmolStr, format_smolstr};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -47,6 +48,10 @@ impl Phase {
             _ => Self::Pending,
         }
     }
+    /// Of a decoded pod.
+    pub fn of(pod: &Pod) -> Self {
+        Self::parse(pod.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or_default())
+    }
     /// Will it never run again?
     pub fn is_terminal(self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed)
@@ -72,6 +77,8 @@ pub struct PodRow {
     pub restarts: i32,
     /// The annotation controller.kubernetes.io/pod-deletion-cost.
     pub deletion_cost: i32,
+    /// Since when it is marked for a disruption (condition DisruptionTarget), seconds since the epoch.
+    pub disrupted: Option<i64>,
     /// Names of the persistent volume claims it uses.
     pub claims: Vec<SmolStr>,
     /// What a pod of a job has besides.
@@ -217,6 +224,8 @@ impl PodRow {
         let parts: PodParts = object.view().unwrap_or_default();
         let ready = parts.status.conditions.iter().find(|c| c.kind == "Ready");
         let job = JobPod::of(object, &parts.metadata, &parts.status);
+        let disrupted = parts.status.conditions.iter().find(|c| c.kind == "DisruptionTarget" && c.status == "True");
+        let disrupted = disrupted.map(|c| c.last_transition_time.map_or(0, |t| t.as_second()));
         let cost =
             parts.metadata.annotations.unwrap_or_default().get("controller.kubernetes.io/pod-deletion-cost").cloned();
         let SpecParts { node_name, hostname, subdomain, volumes } = parts.spec;
@@ -231,33 +240,73 @@ impl PodRow {
             deletion_cost: cost.and_then(|c| c.parse().ok()).unwrap_or(0),
             claims: volumes.iter().filter_map(|v| v.claim(&object.head.name)).collect(),
             job,
+            disrupted,
         }
     }
 }
 
-/// What decides about a node besides its labels.
+/// What controllers ask of a node.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct NodeRow {
     /// spec.taints
     pub taints: Vec<Taint>,
+    /// Is the Ready condition true?
+    pub ready: bool,
+    /// Region and zone; empty where there are none.
+    pub zone: SmolStr,
+    /// Since when its state drives pods out, seconds since the epoch.
+    pub driven: Option<i64>,
+    /// Is it declared out of service?
+    pub out_of_service: bool,
+    /// metadata.annotations: node.alpha.kubernetes.io/ttl
+    pub ttl: Option<SmolStr>,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct NodeParts {
+    metadata: MetaParts,
     spec: NodeSpecParts,
+    status: NodeStatusParts,
 }
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct NodeSpecParts {
     taints: Vec<Taint>,
 }
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct NodeStatusParts {
+    conditions: Vec<ConditionParts>,
+}
+
+/// Taints of a node that is not well.
+const UNWELL: [&str; 2] = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
+const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
+/// The annotation that tells a node how long it may keep what it has read.
+pub const TTL: &str = "node.alpha.kubernetes.io/ttl";
 
 impl NodeRow {
-    /// The row of a node. One that cannot be read (a defect of the store) reads as untainted.
+    /// The row of a node. One that cannot be read (a defect of the store) reads as not ready.
     pub fn of(object: &Object) -> Self {
         let parts: NodeParts = object.view().unwrap_or_default();
-        Self { taints: parts.spec.taints }
+        let label = |key: &str| object.head.label(key).unwrap_or_default();
+        let (region, zone) = (label("topology.kubernetes.io/region"), label("topology.kubernetes.io/zone"));
+        let drives = |t: &&Taint| t.effect == "NoExecute" && UNWELL.contains(&t.key.as_str());
+        let driven =
+            parts.spec.taints.iter().filter(drives).map(|t| t.time_added.as_ref().map_or(0, |t| t.0.as_second()));
+        Self {
+            ready: parts.status.conditions.iter().any(|c| c.kind == "Ready" && c.status == "True"),
+            zone: if region.is_empty() && zone.is_empty() {
+                SmolStr::default()
+            } else {
+                format_smolstr!("{region}:{zone}")
+            },
+            driven: driven.min(),
+            out_of_service: parts.spec.taints.iter().any(|t| t.key == OUT_OF_SERVICE),
+            ttl: parts.metadata.annotations.unwrap_or_default().get(TTL).cloned(),
+            taints: parts.spec.taints,
+        }
     }
 }
 
@@ -287,7 +336,8 @@ pub fn rows(steady: &Steady) -> HashMap<Resource, RowFn> {
         (typed::resource::<StatefulSet>(), Arc::clone(&label_selector)),
         (typed::resource::<DaemonSet>(), Arc::clone(&label_selector)),
         (typed::resource::<Deployment>(), Arc::clone(&label_selector)),
-        (typed::resource::<Job>(), label_selector),
+        (typed::resource::<Job>(), Arc::clone(&label_selector)),
+        (typed::resource::<PodDisruptionBudget>(), label_selector),
         (typed::resource::<ReplicationController>(), Arc::clone(&plain_selector)),
         (typed::resource::<Service>(), plain_selector),
         (typed::resource::<PersistentVolume>(), Arc::new(storage::volume_row) as RowFn),

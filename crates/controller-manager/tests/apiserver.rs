@@ -15,6 +15,7 @@ use kybern_client::store::{Name, Store};
 use kybern_client::transport::{MERGE_PATCH, STRATEGIC_MERGE_PATCH};
 use kybern_client::typed;
 use kybern_client::write::{At, Writer};
+use kybern_controller_manager::metrics::NoMetrics;
 use kybern_controller_manager::{CertificateSigner, Config, NAME, roles, run};
 use kybern_testkit::rbac::Standard;
 use kybern_testkit::rbac::bootstrap::{ControllerRole, objects};
@@ -87,6 +88,7 @@ impl Cluster {
             cluster_cidr: "10.42.0.0/16".parse().expect("net"),
             ca_pem: "CA".into(),
             signer: Arc::new(NoSigner),
+            metrics: Arc::new(NoMetrics),
             transports: Arc::new(move |name| world.client(user(name))),
             term: 0,
             holder: "s1_1".into(),

@@ -5,6 +5,7 @@ use kybern_client::memory::MemoryApi;
 use kybern_client::transport::{MERGE_PATCH, Resource, Transport};
 use kybern_client::typed;
 use kybern_client::write::{At, DeleteOptions, Writer};
+use kybern_controller_manager::metrics::NoMetrics;
 use kybern_controller_manager::{CertificateSigner, Config, roles, run};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -44,6 +45,7 @@ impl Cluster {
             cluster_cidr: "10.42.0.0/16".parse().expect("net"),
             ca_pem: "CA".into(),
             signer: Arc::new(NoSigner),
+            metrics: Arc::new(NoMetrics),
             transports: Arc::new(move |_| Arc::clone(&transport)),
             term: 1,
             holder: "s1_1".into(),

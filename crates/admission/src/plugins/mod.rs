@@ -14,6 +14,7 @@ mod node_restriction;
 mod node_taints;
 mod pod_security;
 mod priority;
+mod resource_quota;
 mod runtime_class;
 mod service_account;
 mod storage_in_use;
@@ -44,4 +45,6 @@ pub(crate) static TABLE: &[Row] = &[
     (|| Arc::new(certificate_subject::CertificateSubjectRestriction), true),
     (|| Arc::new(default_classes::DefaultIngressClass), true),
     (|| Arc::new(external_ips::DenyServiceExternalIPs), true),
+    // last: what another plugin refuses is not counted
+    (|| Arc::new(resource_quota::ResourceQuota), true),
 ];

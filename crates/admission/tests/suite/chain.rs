@@ -28,8 +28,10 @@ fn plugins_run_in_kubernetes_order() {
         "CertificateSubjectRestriction",
         "DefaultIngressClass",
         "DenyServiceExternalIPs",
+        "ResourceQuota",
     ];
     assert!(order.windows(2).all(|pair| place(pair[0]) < place(pair[1])), "{names:?}");
+    assert_eq!(names.last(), Some(&"ResourceQuota"), "what is refused elsewhere is not counted");
     assert!(!names.contains(&"AlwaysPullImages"), "it is off by default");
 }
 

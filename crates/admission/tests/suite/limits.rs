@@ -106,3 +106,23 @@ fn claims_have_bounds_too() {
         ask("3Gi").expect_err("too large").message.contains("maximum storage usage per PersistentVolumeClaim is 2Gi")
     );
 }
+
+#[test]
+fn what_a_quota_bounds_must_be_stated() {
+    let mut world = World::new();
+    world.put(
+        "",
+        "resourcequotas",
+        "ns",
+        "q",
+        json!({ "metadata": { "name": "q" }, "spec": { "hard": { "limits.cpu": "1", "pods": "5" } } }),
+    );
+    let refused = Call::default().send(&world, pod(json!([{ "name": "c" }]))).expect_err("no limit is stated");
+    assert_eq!(
+        (refused.code, refused.message.as_str()),
+        (403, "pods \"x\" is forbidden: failed quota: q: must specify limits.cpu for: c")
+    );
+    let stated = json!([{ "name": "c", "resources": { "limits": { "cpu": "9" } } }]);
+    assert!(Call::default().send(&world, pod(stated)).is_ok(), "amounts are judged where they are taken");
+    assert!(Call { namespace: "default", ..Call::default() }.send(&world, pod(json!([{ "name": "c" }]))).is_ok());
+}

@@ -166,7 +166,7 @@ fn follows_latest(image: &str) -> bool {
 
 /// Resources are kept in thousandths at the finest. The codec has made quantities canonical, so finer
 /// ones are known by their suffix.
-fn round(list: &mut Value) {
+pub(super) fn round(list: &mut Value) {
     for quantity in list.as_object_mut().into_iter().flat_map(Map::values_mut) {
         if let Value::String(text) = quantity
             && (text.ends_with(['n', 'u']) || text.contains("e-"))

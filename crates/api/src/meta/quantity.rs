@@ -87,6 +87,10 @@ impl Quantity {
         let rest = self.nano.rem_euclid(milli);
         if rest == 0 { self } else { Self { nano: self.nano - rest + milli, ..self } }
     }
+    /// The same amount, shown as `other` is.
+    pub fn formatted_like(self, other: Self) -> Self {
+        Self { format: other.format, ..self }
+    }
     /// Is it zero?
     pub fn is_zero(self) -> bool {
         self.nano == 0

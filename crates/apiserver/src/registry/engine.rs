@@ -8,7 +8,7 @@ use crate::error::retry_later;
 use crate::registry::commit::{Change, Committed, Expect, Proposal, commit};
 use crate::registry::gate::Gate;
 use crate::registry::kinds::Resource;
-use crate::registry::{metadata, metadata_rules, names, service_ips, tracking};
+use crate::registry::{metadata, metadata_rules, names, quota, service_ips, tracking};
 use crate::request::chain::Authorized;
 use crate::request::write_options::WriteOptions;
 use crate::server::Inner;
@@ -18,7 +18,7 @@ use kybern_api::codec::{self, Encoded};
 use kybern_api::error::{Reason, Status};
 use kybern_api::kind::Context;
 use kybern_api::object::Object;
-use kybern_raftstore::model::KeyValue;
+use kybern_raftstore::model::{Guard, KeyValue, Op};
 use kybern_rbac::RoleWrite;
 use serde_json::Value;
 use std::sync::Arc;
@@ -115,15 +115,17 @@ impl Engine<'_> {
     async fn propose_new(&self, obj: &mut Value) -> Result<Option<Written>, Status> {
         let name = metadata::text(obj, "name").to_owned();
         let key = self.key(&name);
+        if self.options.dry_run && self.server.store.get(&key).is_some() {
+            return Ok(None);
+        }
+        let charges = self.charges(&name, Some(obj), None).await?;
         if self.options.dry_run {
-            if self.server.store.get(&key).is_some() {
-                return Ok(None);
-            }
             return Ok(Some(Written { object: self.unstored(obj, None), outcome: Outcome::Created }));
         }
         let claims = service_ips::Claims::of_new(self.server, self.resource.def(), obj)?;
         loop {
             let (guards, ops) = claims.settle(self.server, obj)?;
+            let (counters, ops) = with(&charges, &guards, ops);
             let encoded = codec::encode(self.resource.def(), obj);
             let head = encoded.head.clone();
             let proposal = Proposal {
@@ -141,6 +143,9 @@ impl Engine<'_> {
                 }
                 Committed::Done { entry: None, .. } => return Err(Status::internal("the store kept nothing of a put")),
                 Committed::Lost(_) => return Ok(None),
+                Committed::Refused(index) if index >= counters => {
+                    return Err(charges.refused(self.server, index - counters, self.resource.def(), &name));
+                }
                 Committed::Refused(index) => claims.refused(index)?,
             }
         }
@@ -223,13 +228,15 @@ impl Engine<'_> {
     }
 
     /// Proposes a new state of a stored object. `pinned`: losing the guard is the client's conflict.
-    pub(super) async fn put(&self, mut obj: Value, old: &Stored, pinned: bool) -> Result<Step, Status> {
+    pub(crate) async fn put(&self, mut obj: Value, old: &Stored, pinned: bool) -> Result<Step, Status> {
+        let charges = self.charges(&old.object.head.name, Some(&obj), Some(&old.tree)).await?;
         if self.options.dry_run {
             return Ok(Step::done(self.unstored(&obj, Some(old)), Outcome::Updated));
         }
         let claims = service_ips::Claims::of_update(self.server, self.resource.def(), &obj, &old.tree)?;
         loop {
             let (guards, ops) = claims.settle(self.server, &mut obj)?;
+            let (counters, ops) = with(&charges, &guards, ops);
             let encoded = codec::encode(self.resource.def(), &obj);
             let head = Arc::new(encoded.head.clone());
             match self.propose(old, Change::Put(Box::new(encoded)), guards, ops).await? {
@@ -239,6 +246,10 @@ impl Engine<'_> {
                 Committed::Done { entry: None, .. } => return Err(Status::internal("the store kept nothing of a put")),
                 Committed::Lost(_) if pinned => return Err(self.modified(old)),
                 Committed::Lost(current) => return Ok(Step::Lost(current)),
+                Committed::Refused(index) if index >= counters => {
+                    let name = &old.object.head.name;
+                    return Err(charges.refused(self.server, index - counters, self.resource.def(), name));
+                }
                 Committed::Refused(index) => claims.refused(index)?,
             }
         }
@@ -249,7 +260,8 @@ impl Engine<'_> {
         if self.options.dry_run {
             return Ok(Step::done(self.unstored(&obj, Some(old)), Outcome::Deleted));
         }
-        let ops = service_ips::Claims::release(self.server, self.resource.def(), &old.tree);
+        let mut ops = service_ips::Claims::release(self.server, self.resource.def(), &old.tree);
+        ops.extend(quota::Charges::of(self.server, self.place(), None, Some(&old.tree))?.ops());
         match self.propose(old, Change::Delete, Vec::new(), ops).await? {
             Committed::Done { revision, .. } => {
                 let encoded = codec::encode(self.resource.def(), &obj);
@@ -262,12 +274,29 @@ impl Engine<'_> {
         }
     }
 
+    fn place(&self) -> (&kybern_api::kind::KindDef, &str) {
+        (self.resource.def(), self.namespace)
+    }
+
+    /// What a write takes from the quotas. Where there is no room, another server may just have made some.
+    async fn charges(&self, name: &str, new: Option<&Value>, old: Option<&Value>) -> Result<quota::Charges, Status> {
+        let charge = || quota::Charges::of(self.server, self.place(), new, old);
+        let charges = charge()?;
+        if charges.check(self.server, self.resource.def(), name).is_ok() {
+            return Ok(charges);
+        }
+        self.server.barrier().await?;
+        let charges = charge()?;
+        charges.check(self.server, self.resource.def(), name)?;
+        Ok(charges)
+    }
+
     async fn propose(
         &self,
         old: &Stored,
         change: Change,
-        guards: Vec<kybern_raftstore::model::Guard>,
-        ops: Vec<kybern_raftstore::model::Op>,
+        guards: Vec<Guard>,
+        ops: Vec<Op>,
     ) -> Result<Committed, Status> {
         let key = self.key(&old.object.head.name);
         let expect = Expect::Revision(old.object.revision);
@@ -413,8 +442,16 @@ impl Engine<'_> {
     }
 }
 
+/// The claims' operations with those of the charges behind them, and where a refusal's index begins to
+/// mean a charge: behind the guards, the object itself and the claims.
+fn with(charges: &quota::Charges, guards: &[Guard], mut ops: Vec<Op>) -> (usize, Vec<Op>) {
+    let counters = guards.len() + 1 + ops.len();
+    ops.extend(charges.ops());
+    (counters, ops)
+}
+
 /// The result of one try.
-pub(super) enum Step {
+pub(crate) enum Step {
     /// It is done.
     Done(Box<Written>),
     /// Another write came between: what is stored now.

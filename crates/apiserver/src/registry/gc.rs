@@ -74,7 +74,11 @@ impl Engine<'_> {
         Ok(Plan::Mark(obj))
     }
 
-    fn check_delete_preconditions(&self, stored: &Stored, options: &DeleteOptions) -> Result<(), Status> {
+    /// Checks the uid and revision a deletion insists on.
+    ///
+    /// # Errors
+    /// 409 when the object is another one, or at another revision.
+    pub(crate) fn check_delete_preconditions(&self, stored: &Stored, options: &DeleteOptions) -> Result<(), Status> {
         let def = self.resource.def();
         let head = &stored.object.head;
         let failed = |what: &str, long: &str, want: &str, have: &str| {

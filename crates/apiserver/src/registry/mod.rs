@@ -11,6 +11,7 @@ pub(crate) mod kubernetes_service;
 pub(crate) mod metadata;
 mod metadata_rules;
 mod names;
+pub(crate) mod quota;
 pub mod seal;
 pub(crate) mod service_ips;
 pub(crate) mod tracking;

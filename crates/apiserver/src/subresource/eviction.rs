@@ -1,7 +1,8 @@
 //! `pods/eviction`: a deletion that asks the disruption budgets first.
 
+use crate::error::retry_later;
 use crate::present::Answer;
-use crate::registry::engine::{Engine, Stored};
+use crate::registry::engine::{Engine, Step, Stored};
 use crate::registry::gate::Gate;
 use crate::registry::kinds::Resource;
 use crate::registry::metadata;
@@ -21,6 +22,11 @@ use serde_json::Value;
 /// Where budgets are kept.
 const BUDGETS: (&str, &str, &str) = ("policy", "v1", "poddisruptionbudgets");
 
+/// Evictions that a budget's controller has yet to hear of; more are refused.
+const MOST_PROMISED: usize = 2000;
+/// How often a pod that changes meanwhile is looked at again.
+const RETRIES: usize = 20;
+
 /// POST of `eviction`.
 pub(crate) async fn run(
     server: &Inner,
@@ -33,44 +39,140 @@ pub(crate) async fn run(
     if !name.is_empty() && name != auth.name() {
         return Err(Status::bad_request("name in URL does not match name in Eviction object"));
     }
-    let body = eviction.get("deleteOptions").cloned();
-    let mut options = DeleteOptions::parse(&auth.query, body)?;
+    let options = DeleteOptions::parse(&auth.query, eviction.get("deleteOptions").cloned())?;
     let write = WriteOptions { dry_run: options.dry_run, manager: "kybern-eviction".into(), ..WriteOptions::default() };
     let engine = Engine { admitted: true, ..create::engine(server, &auth, resource, &write) };
-    let pod = engine.read_existing(auth.name()).await?;
-    let gate = Gate { dry_run: write.dry_run, ..Gate::new(server, &auth, resource) };
-    gate.pass(Operation::Create, auth.name(), Some(&mut eviction), Some(&pod.tree)).await?;
-    // What was judged goes, not another pod that has taken its name meanwhile.
-    options.uid.get_or_insert_with(|| pod.object.head.uid.to_string());
-    if !unbudgeted(&pod.tree) {
-        take_from_budget(server, &auth, &write, &pod.object).await?;
-        mark(&engine, auth.name(), auth.now).await?;
+    // A budget that another server has just written protects already.
+    server.barrier().await?;
+    for _ in 0..RETRIES {
+        let pod = engine.read_existing(auth.name()).await?;
+        let gate = Gate { dry_run: write.dry_run, ..Gate::new(server, &auth, resource) };
+        gate.pass(Operation::Create, auth.name(), Some(&mut eviction), Some(&pod.tree)).await?;
+        engine.check_delete_preconditions(&pod, &options)?;
+        match evict(&engine, &pod, &options).await {
+            Ok(()) => {
+                let def = resource.def();
+                let uid = &pod.object.head.uid;
+                return Ok(Answer::Tree(delete::success(&def.group, &def.plural, auth.name(), uid), 201));
+            }
+            // It changed after it was judged: judged again, as its changed state may ask for.
+            Err(Refusal::Changed(None)) if options.revision.is_none() => {}
+            Err(Refusal::Changed(Some(budget))) if options.revision.is_none() => return Err(pending(&budget)),
+            Err(refusal) => return Err(refusal.into_status(&engine, auth.name())),
+        }
     }
-    engine.delete(auth.name(), &options).await?;
-    let def = resource.def();
-    Ok(Answer::Tree(delete::success(&def.group, &def.plural, auth.name(), &pod.object.head.uid), 201))
+    Err(retry_later())
 }
 
-/// Finished, not yet running or already going: no budget counts it.
-fn unbudgeted(pod: &Value) -> bool {
-    matches!(tree::text(pod, "status.phase"), "Succeeded" | "Failed" | "Pending") || metadata::deleting(pod)
+/// Why a pod was not evicted.
+enum Refusal {
+    Status(Status),
+    /// It is no longer as it was judged; the budget that let it go without being asked, if any.
+    Changed(Option<String>),
 }
 
-async fn mark(engine: &Engine<'_>, name: &str, now: jiff::Timestamp) -> Result<(), Status> {
+impl From<Status> for Refusal {
+    fn from(status: Status) -> Self {
+        Self::Status(status)
+    }
+}
+
+impl Refusal {
+    fn into_status(self, engine: &Engine<'_>, name: &str) -> Status {
+        let def = engine.resource.def();
+        match self {
+            Self::Status(status) => status,
+            Self::Changed(_) => Status::conflict(&def.group, &def.plural, name, "the object has been modified"),
+        }
+    }
+}
+
+/// What a pod's budgets say about its eviction.
+enum Verdict {
+    /// None counts it, or one has been paid.
+    Paid,
+    /// It may go as it is now: it is not what the budget (its name) counts as healthy.
+    AsItIs(Option<String>),
+}
+
+/// Judges, marks and deletes one state of the pod.
+async fn evict(engine: &Engine<'_>, pod: &Stored, options: &DeleteOptions) -> Result<(), Refusal> {
+    let verdict = match unbudgeted(&pod.tree) {
+        Some(Ends::Anyway) => Verdict::Paid,
+        Some(Ends::WhilePending) => Verdict::AsItIs(None),
+        None => ask_budgets(engine, pod).await?,
+    };
+    // What was judged goes, not another pod that has taken its name meanwhile.
+    let mut options = options.clone();
+    options.uid.get_or_insert_with(|| pod.object.head.uid.to_string());
+    let name = &pod.object.head.name;
+    if engine.options.dry_run {
+        engine.delete(name, &options).await?;
+        return Ok(());
+    }
+    let marked = match &verdict {
+        Verdict::Paid => mark(engine, name).await?,
+        Verdict::AsItIs(budget) => match engine.put(marked(&pod.tree, engine.auth.now), pod, false).await? {
+            Step::Done(written) => written.object.revision,
+            Step::Lost(_) => return Err(Refusal::Changed(budget.clone())),
+        },
+    };
+    // The client's revision was that before the mark, and has been checked.
+    options.revision = options.revision.map(|_| marked.to_string());
+    if let Verdict::AsItIs(_) = verdict {
+        options.revision = Some(marked.to_string());
+    }
+    match engine.delete(name, &options).await {
+        Err(e) if e.reason == Reason::Conflict => match verdict {
+            Verdict::AsItIs(budget) => Err(Refusal::Changed(budget)),
+            Verdict::Paid => Err(e.into()),
+        },
+        done => Ok(done.map(drop)?),
+    }
+}
+
+/// Why no budget is asked.
+enum Ends {
+    /// Finished or on its way already.
+    Anyway,
+    /// Not running yet; it may begin to any moment.
+    WhilePending,
+}
+
+fn unbudgeted(pod: &Value) -> Option<Ends> {
+    match tree::text(pod, "status.phase") {
+        "Succeeded" | "Failed" => Some(Ends::Anyway),
+        _ if metadata::deleting(pod) => Some(Ends::Anyway),
+        "Pending" => Some(Ends::WhilePending),
+        _ => None,
+    }
+}
+
+fn marked(pod: &Value, now: jiff::Timestamp) -> Value {
+    let mut pod = pod.clone();
+    let texts = [("reason", "EvictionByEvictionAPI"), ("message", "Eviction API: evicting")];
+    set_condition(&mut pod, "DisruptionTarget", "True", &texts, now);
+    pod
+}
+
+/// Marks the pod as it is by then; its revision after that.
+async fn mark(engine: &Engine<'_>, name: &str) -> Result<u64, Status> {
     let mut change = |stored: Option<&Stored>| {
         let def = engine.resource.def();
-        let mut pod = stored.ok_or_else(|| Status::not_found(&def.group, &def.plural, name))?.tree.clone();
-        let texts = [("reason", "EvictionByEvictionAPI"), ("message", "Eviction API: evicting")];
-        set_condition(&mut pod, "DisruptionTarget", "True", &texts, now);
+        let stored = stored.ok_or_else(|| Status::not_found(&def.group, &def.plural, name))?;
+        let mut pod = marked(&stored.tree, engine.auth.now);
+        // No precondition: whatever changed meanwhile, the budget has been paid.
+        tree::remove(&mut pod["metadata"], "resourceVersion");
         Ok(pod)
     };
-    engine.update(name, &mut change).await.map(drop)
+    engine.update(name, &mut change).await.map(|w| w.object.revision)
 }
 
-async fn take_from_budget(server: &Inner, auth: &Authorized, write: &WriteOptions, pod: &Object) -> Result<(), Status> {
-    let budgets = matching(server, pod)?;
+async fn ask_budgets(engine: &Engine<'_>, pod: &Stored) -> Result<Verdict, Status> {
+    let (server, auth) = (engine.server, engine.auth);
+    let budgets = matching(server, &pod.object)?;
     let budget = match budgets.as_slice() {
-        [] => return Ok(()),
+        [] => return Ok(Verdict::Paid),
         [one] => one,
         _ => {
             let text =
@@ -80,12 +182,29 @@ async fn take_from_budget(server: &Inner, auth: &Authorized, write: &WriteOption
     };
     let (group, version, plural) = BUDGETS;
     let resource = server.kinds.find(group, version, plural).ok_or_else(crate::verbs::no_such_path)?;
-    let engine = Engine { subresource: "status", admitted: true, ..create::engine(server, auth, &resource, write) };
+    let name = &budget.head.name;
+    let budgets =
+        Engine { subresource: "status", admitted: true, ..create::engine(server, auth, &resource, engine.options) };
+    let current = budgets.read_existing(name).await?;
+    if !is_ready(&pod.tree) && lets_unhealthy_go(&current.tree) {
+        return Ok(Verdict::AsItIs(Some(name.to_string())));
+    }
     let mut change = |stored: Option<&Stored>| {
-        let stored = stored.ok_or_else(|| Status::not_found(group, plural, &budget.head.name))?;
-        spend(&stored.tree, &pod.head.name, auth.now)
+        let stored = stored.ok_or_else(|| Status::not_found(group, plural, name))?;
+        spend(&stored.tree, &pod.object.head.name, auth.now)
     };
-    engine.update(&budget.head.name, &mut change).await.map(drop)
+    budgets.update(name, &mut change).await.map(|_| Verdict::Paid)
+}
+
+fn is_ready(pod: &Value) -> bool {
+    tree::list(pod, "status.conditions").iter().any(|c| c["type"] == "Ready" && c["status"] == "True")
+}
+
+/// May pods that are not healthy go without being counted?
+fn lets_unhealthy_go(budget: &Value) -> bool {
+    let number = |path| tree::int(budget, path).unwrap_or(0);
+    let (has, needs) = (number("status.currentHealthy"), number("status.desiredHealthy"));
+    tree::text(budget, "spec.unhealthyPodEvictionPolicy") == "AlwaysAllow" || (has >= needs && needs > 0)
 }
 
 fn matching(server: &Inner, pod: &Object) -> Result<Vec<Object>, Status> {
@@ -100,28 +219,54 @@ fn matching(server: &Inner, pod: &Object) -> Result<Vec<Object>, Status> {
     Ok(out)
 }
 
+const VIOLATED: &str = "Cannot evict pod as it would violate the pod's disruption budget.";
+
 /// One disruption less, if one is left.
 fn spend(budget: &Value, pod: &str, now: jiff::Timestamp) -> Result<Value, Status> {
     let number = |path| tree::int(budget, path).unwrap_or(0);
+    let name = metadata::text(budget, "name");
     if number("status.observedGeneration") < metadata::number(budget, "generation").unwrap_or(0) {
-        let text = "Cannot evict pod as it would violate the pod's disruption budget.";
-        return Err(Status::too_many_requests(text, 10));
+        return Err(pending(name));
     }
     let left = number("status.disruptionsAllowed");
-    if left <= 0 {
-        let name = metadata::text(budget, "name");
+    if left < 0 {
+        return Err(Status::forbidden("", "poddisruptionbudget", name, "pdb disruptions allowed is negative"));
+    }
+    if tree::entries(budget, "status.disruptedPods").count() > MOST_PROMISED {
+        let why = "DisruptedPods map too big - too many evictions not confirmed by PDB controller";
+        return Err(Status::forbidden("", "poddisruptionbudget", name, why));
+    }
+    if left == 0 {
         let (needs, has) = (number("status.desiredHealthy"), number("status.currentHealthy"));
-        let mut status =
-            Status::new(Reason::TooManyRequests, "Cannot evict pod as it would violate the pod's disruption budget.");
         let message = format!("The disruption budget {name} needs {needs} healthy pods and has {has} currently");
-        let cause = Cause { reason: "DisruptionBudget".into(), message, field: String::new() };
-        status.details = Some(Box::new(kybern_api::error::Details { causes: vec![cause], ..Default::default() }));
-        return Err(status);
+        return Err(because(Status::new(Reason::TooManyRequests, VIOLATED), message));
     }
     let mut next = budget.clone();
+    // Whoever loses the guard looks at the budget again.
+    tree::remove(&mut next["metadata"], "resourceVersion");
     next["status"]["disruptionsAllowed"] = (left - 1).into();
     next["status"]["disruptedPods"][pod] = metadata::time(now).into();
+    if left == 1 {
+        let generation = metadata::number(budget, "generation").unwrap_or(0);
+        set_condition(&mut next, "DisruptionAllowed", "False", &[("reason", "InsufficientPods"), ("message", "")], now);
+        let conditions = tree::at_mut(&mut next, "status.conditions").and_then(Value::as_array_mut);
+        if let Some(condition) = conditions.into_iter().flatten().find(|c| c["type"] == "DisruptionAllowed") {
+            condition["observedGeneration"] = generation.into();
+        }
+    }
     Ok(next)
+}
+
+/// The budget's controller has not seen its newest form.
+fn pending(budget: &str) -> Status {
+    let message = format!("The disruption budget {budget} is still being processed by the server.");
+    because(Status::too_many_requests(VIOLATED, 10), message)
+}
+
+fn because(mut status: Status, message: String) -> Status {
+    let cause = Cause { reason: "DisruptionBudget".into(), message, field: String::new() };
+    status.details.get_or_insert_default().causes.push(cause);
+    status
 }
 
 #[cfg(test)]
@@ -136,6 +281,19 @@ mod tests {
         let spent = spend(&budget, "p", now).expect("one is left");
         assert_eq!(spent["status"]["disruptionsAllowed"], 0);
         assert_eq!(spent["status"]["disruptedPods"]["p"], "1970-01-01T00:00:00Z");
-        assert_eq!(spend(&spent, "q", now).expect_err("none is left").code, 429);
+        assert_eq!(spent["status"]["conditions"][0]["reason"], "InsufficientPods");
+        let refused = spend(&spent, "q", now).expect_err("none is left");
+        let cause = &refused.details.as_ref().expect("details").causes[0];
+        assert_eq!((refused.code, cause.reason.as_str()), (429, "DisruptionBudget"));
+        assert_eq!(cause.message, "The disruption budget b needs 0 healthy pods and has 0 currently");
+
+        let mut unseen = budget.clone();
+        unseen["metadata"]["generation"] = 2.into();
+        let refused = spend(&unseen, "q", now).expect_err("its controller has not seen it");
+        let details = refused.details.expect("details");
+        assert_eq!((refused.code, details.retry_after_seconds), (429, Some(10)));
+        let mut broken = budget;
+        broken["status"]["disruptionsAllowed"] = (-1).into();
+        assert_eq!(spend(&broken, "q", now).expect_err("a broken budget").code, 403);
     }
 }

@@ -3,9 +3,11 @@
 mod admission;
 mod barriers;
 mod cases;
+mod evictions;
 mod hostile;
 mod limits;
 mod protobuf;
+mod quotas;
 mod reads;
 mod sockets;
 mod statuses;

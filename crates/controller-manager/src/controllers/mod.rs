@@ -1,10 +1,12 @@
 //! The table of controllers. A new controller is one file (or folder) and one line here.
 
+mod autoscaler;
 mod bootstrap_tokens;
 mod cron_job;
 mod csr;
 mod daemonset;
 mod deployment;
+mod disruption;
 mod endpoints;
 mod garbage;
 mod job;
@@ -12,12 +14,15 @@ mod namespace_lifecycle;
 mod namespaces;
 mod node_ipam;
 mod node_lifecycle;
+mod node_ttl;
 mod pod_gc;
 mod replicaset;
+mod resource_quota;
 mod role_aggregation;
 mod statefulset;
 pub(crate) mod storage;
 
+use crate::metrics::Metrics;
 use crate::{CertificateSigner, kinds};
 use ipnet::IpNet;
 use kybern_reconcile::def::ControllerDef;
@@ -28,6 +33,7 @@ pub(crate) struct Settings {
     pub(crate) cluster_cidr: IpNet,
     pub(crate) ca_pem: String,
     pub(crate) signer: Arc<dyn CertificateSigner>,
+    pub(crate) metrics: Arc<dyn Metrics>,
 }
 
 /// Every controller.
@@ -48,8 +54,12 @@ pub(crate) fn table(settings: Settings) -> Vec<ControllerDef> {
         cron_job::def(),
         endpoints::slices(),
         endpoints::endpoints(),
+        disruption::def(),
+        autoscaler::def(settings.metrics),
+        resource_quota::def(&kinds),
         garbage::def(&kinds),
         node_lifecycle::def(),
+        node_ttl::def(),
         node_ipam::def(settings.cluster_cidr),
         pod_gc::def(),
         storage::binder(),

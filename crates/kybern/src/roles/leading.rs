@@ -54,6 +54,7 @@ impl Leading {
             ids: Arc::new(SystemIds),
             cluster_cidr: self.cluster_cidr.into(),
             ca_pem: self.keys.server_ca.certificate_pem(),
+            metrics: Arc::new(kybern_controller_manager::metrics::NoMetrics),
             signer: Arc::new(ClusterSigner(self.keys.clone())),
             transports: self.transports(),
             term,

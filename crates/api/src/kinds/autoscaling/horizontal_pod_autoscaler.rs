@@ -1,10 +1,11 @@
 //! HorizontalPodAutoscaler: scales a workload by its metrics. Stored as v2, also served as v1.
 
-use super::v1;
-use crate::kind::{KindDef, Strategy};
+use super::{rules, v1};
+use crate::kind::{Causes, Context, KindDef, Strategy};
 use crate::kinds::cells;
 use crate::kinds::row::{Row, age, computed, name, text_or};
 use crate::tree;
+use crate::validate::Field;
 use serde_json::{Value, json};
 
 pub(super) fn row() -> KindDef {
@@ -25,7 +26,6 @@ pub(super) fn row() -> KindDef {
             text_or("Replicas", "status.currentReplicas", "0"),
             age(),
         ])
-        .inert()
         .strategy(&HorizontalPodAutoscaler)
         .build()
 }
@@ -79,6 +79,16 @@ fn plain(value: Option<&Value>) -> Option<String> {
 struct HorizontalPodAutoscaler;
 
 impl Strategy for HorizontalPodAutoscaler {
+    fn validate(&self, ctx: &Context<'_>, obj: &Value, _old: Option<&Value>, out: &mut Causes) {
+        let root = Field::root(obj);
+        if ctx.subresource == "status" {
+            let status = root.field("status");
+            status.field("currentReplicas").not_negative(out);
+            status.field("desiredReplicas").not_negative(out);
+        } else {
+            rules::spec(&root.field("spec"), out);
+        }
+    }
     fn default(&self, obj: &mut Value) {
         let Some(spec) = obj.get_mut("spec") else { return };
         tree::set_if_absent(spec, "minReplicas", 1);

@@ -1,6 +1,7 @@
 //! Kinds of the autoscaling group.
 
 mod horizontal_pod_autoscaler;
+mod rules;
 mod v1;
 
 use crate::kind::KindDef;

@@ -17,6 +17,7 @@ mod pod_template;
 mod qos;
 mod replication_controller;
 mod resource_quota;
+mod resource_quota_rules;
 mod secret;
 mod service;
 mod service_account;

@@ -3,6 +3,7 @@
 use crate::kind::{Causes, Context, KindDef, Strategy};
 use crate::kinds::cells;
 use crate::kinds::row::{Row, age, computed, name, text, text_or};
+use crate::meta::time;
 use crate::tree;
 use crate::validate;
 use crate::validate::Field;
@@ -58,6 +59,19 @@ fn address(obj: &Value, kind: &str) -> Value {
     found.map_or(cells::NONE, |a| tree::text(a, "address")).into()
 }
 
+/// How long pods tolerate a taint counts from when it was added: a taint that drives pods out gets that
+/// time here, whoever sets it.
+fn date_taints(ctx: &Context<'_>, obj: &mut Value, old: Option<&Value>) {
+    let before = old.map_or(&[] as &[Value], |o| tree::list(o, "spec.taints"));
+    let same = |a: &Value, b: &Value| ["key", "value", "effect"].iter().all(|k| tree::text(a, k) == tree::text(b, k));
+    tree::each(obj, "spec.taints", |taint| {
+        if tree::text(taint, "effect") == "NoExecute" && tree::text(taint, "timeAdded").is_empty() {
+            let since = before.iter().find(|b| same(b, taint)).and_then(|b| b.get("timeAdded")).cloned();
+            taint["timeAdded"] = since.unwrap_or_else(|| time::seconds(ctx.now.as_second()).into());
+        }
+    });
+}
+
 struct Node;
 
 impl Strategy for Node {
@@ -75,6 +89,9 @@ impl Strategy for Node {
                 _ => {}
             }
         }
+    }
+    fn prepare(&self, ctx: &Context<'_>, obj: &mut Value, old: Option<&Value>) {
+        date_taints(ctx, obj, old);
     }
     fn validate(&self, _ctx: &Context<'_>, obj: &Value, old: Option<&Value>, out: &mut Causes) {
         let root = Field::root(obj);
@@ -100,5 +117,25 @@ impl Strategy for Node {
     }
     fn counts_generation(&self, _def: &KindDef) -> bool {
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn taints_that_drive_pods_out_are_dated_once() {
+        let def = crate::kinds::find("", "nodes").expect("a row");
+        let at = |second| Context { def, subresource: "", now: jiff::Timestamp::from_second(second).expect("a time") };
+        let taint = |effect: &str| json!({"key": "k", "value": "v", "effect": effect});
+        let mut node = json!({"spec": {"taints": [taint("NoExecute"), taint("NoSchedule")]}});
+        Node.prepare(&at(60), &mut node, None);
+        assert_eq!(node["spec"]["taints"][0]["timeAdded"], "1970-01-01T00:01:00Z");
+        assert_eq!(node["spec"]["taints"][1], taint("NoSchedule"));
+        let mut again = json!({"spec": {"taints": [taint("NoExecute")]}});
+        Node.prepare(&at(90), &mut again, Some(&node));
+        assert_eq!(again["spec"]["taints"][0]["timeAdded"], "1970-01-01T00:01:00Z", "it is the same taint");
     }
 }

@@ -4,9 +4,15 @@ use super::storage_rules;
 use crate::kind::{Causes, Context, KindDef, Strategy, View};
 use crate::kinds::cells;
 use crate::kinds::row::{Row, age, computed, name, text, text_or};
+use crate::meta::quantity::Quantity;
+use crate::quota::{Amounts, Scope};
 use crate::tree;
 use crate::validate::Field;
 use serde_json::Value;
+use smol_str::format_smolstr;
+
+/// After a storage class, in names of amounts that are bounded per class.
+const BY_CLASS: &str = "storageclass.storage.k8s.io";
 
 pub(super) fn row() -> KindDef {
     Row::new("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims")
@@ -68,5 +74,26 @@ impl Strategy for PersistentVolumeClaim {
     }
     fn answers_deletion_with_object(&self) -> bool {
         true
+    }
+    fn usage(&self, def: &KindDef, obj: &Value) -> Amounts {
+        let one = Quantity::from_int(1);
+        let size = |path: &str| tree::at(obj, path).and_then(|v| Quantity::from_value(v).ok());
+        // A claim that shrinks back still holds what it was given.
+        let asked = size("spec.resources.requests.storage").max(size("status.allocatedResources.storage"));
+        let mut used = Amounts::from([(def.plural.clone(), one)]);
+        used.extend(asked.map(|size| ("requests.storage".into(), size)));
+        let class = tree::text(obj, "spec.storageClassName");
+        if !class.is_empty() {
+            used.insert(format_smolstr!("{class}.{BY_CLASS}/{}", def.plural), one);
+            used.extend(asked.map(|size| (format_smolstr!("{class}.{BY_CLASS}/requests.storage"), size)));
+        }
+        used
+    }
+    fn usage_varies(&self) -> bool {
+        true
+    }
+    fn in_scope(&self, obj: &Value, scope: &Scope) -> bool {
+        let classes = ["spec.volumeAttributesClassName", "status.currentVolumeAttributesClassName"];
+        scope.name == "VolumeAttributesClass" && classes.iter().any(|path| scope.admits(tree::text(obj, path)))
     }
 }

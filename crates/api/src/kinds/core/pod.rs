@@ -7,6 +7,7 @@ use crate::kind::{Causes, Context, KindDef, Strategy, View};
 use crate::kinds::pod_defaults;
 use crate::kinds::row::Row;
 use crate::object::Head;
+use crate::quota;
 use crate::tree;
 use crate::validate::{self, Field};
 use serde_json::{Value, json};
@@ -99,6 +100,18 @@ impl Strategy for Pod {
     }
     fn answers_deletion_with_object(&self) -> bool {
         true
+    }
+    fn usage(&self, _def: &KindDef, obj: &Value) -> quota::Amounts {
+        quota::pod::usage(obj)
+    }
+    fn usage_varies(&self) -> bool {
+        true
+    }
+    fn in_scope(&self, obj: &Value, scope: &quota::Scope) -> bool {
+        quota::pod::in_scope(obj, qos::class(obj), scope)
+    }
+    fn unsaid(&self, obj: &Value, quota: &quota::Quota) -> Option<String> {
+        quota::pod::unsaid(obj, quota.hard.keys())
     }
     fn cells(&self, def: &KindDef, obj: &Value, head: &Head, now: jiff::Timestamp) -> Vec<Value> {
         pod_cells::cells(&def.columns, &View { obj, head, now })

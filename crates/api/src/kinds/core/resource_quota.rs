@@ -1,10 +1,12 @@
 //! ResourceQuota: limits on what a namespace may use.
 
+use super::resource_quota_rules as rules;
 use crate::kind::{Causes, Context, KindDef, Strategy};
 use crate::kinds::cells;
+use crate::kinds::pod_defaults::round;
 use crate::kinds::row::{Row, age, computed, name};
+use crate::quota::Quota;
 use crate::tree;
-use crate::validate;
 use crate::validate::Field;
 use serde_json::Value;
 
@@ -18,7 +20,6 @@ pub(super) fn row() -> KindDef {
             computed("Limit", "Used and hard bounds of limits.", |v| usage(v.obj, true)),
             age(),
         ])
-        .inert()
         .strategy(&ResourceQuota)
         .build()
 }
@@ -42,12 +43,31 @@ impl Strategy for ResourceQuota {
     fn counts_generation(&self, _def: &KindDef) -> bool {
         false
     }
-    fn validate(&self, _ctx: &Context<'_>, obj: &Value, _old: Option<&Value>, out: &mut Causes) {
-        let root = Field::root(obj);
-        let spec = root.field("spec");
-        for (_, hard) in spec.field("hard").entries() {
-            validate::quantities::not_negative(&hard, out);
+    fn default(&self, obj: &mut Value) {
+        for path in ["spec.hard", "status.hard", "status.used"] {
+            if let Some(list) = tree::at_mut(obj, path) {
+                round(list);
+            }
         }
+    }
+    fn validate(&self, ctx: &Context<'_>, obj: &Value, old: Option<&Value>, out: &mut Causes) {
+        let root = Field::root(obj);
+        if ctx.subresource == "status" {
+            let status = root.field("status");
+            rules::amounts(&status.field("hard"), out);
+            rules::amounts(&status.field("used"), out);
+            return;
+        }
+        let spec = root.field("spec");
+        rules::amounts(&spec.field("hard"), out);
+        rules::scopes(&spec, out);
+        let scopes = spec.field("scopes");
+        if old.is_some_and(|old| rules::sorted(tree::at(old, "spec.scopes")) != rules::sorted(Some(scopes.value))) {
+            scopes.invalid(crate::validate::field::IMMUTABLE, out);
+        }
+    }
+    fn quota(&self, obj: &Value) -> Option<Quota> {
+        Some(Quota::of(obj))
     }
     fn answers_deletion_with_object(&self) -> bool {
         true

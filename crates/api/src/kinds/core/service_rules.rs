@@ -2,8 +2,10 @@
 //! cluster's ranges in the transaction that writes the object.
 
 use super::service_update;
-use crate::kind::{Causes, Context, Pool, Slot, Strategy};
+use crate::kind::{Causes, Context, KindDef, Pool, Slot, Strategy};
+use crate::meta::quantity::Quantity;
 use crate::meta::{self, names};
+use crate::quota::Amounts;
 use crate::tree;
 use crate::validate::field::{Field, Unique};
 use crate::validate::{self, ip};
@@ -50,6 +52,27 @@ impl Strategy for Service {
         if let Some(status) = tree::object(obj, "status") {
             tree::set_if_absent(status, "loadBalancer", serde_json::Map::new());
         }
+    }
+    fn usage(&self, def: &KindDef, obj: &Value) -> Amounts {
+        let count = |n: usize| Quantity::from_int(i64::try_from(n).unwrap_or(i64::MAX));
+        let spec = obj.get("spec").unwrap_or(&Value::Null);
+        let ports = tree::list(spec, "ports");
+        let kind = Kind::of(spec);
+        let node_ports = match (kind.load_balancer, spec.get("allocateLoadBalancerNodePorts")) {
+            (true, Some(Value::Bool(false))) => {
+                ports.iter().filter(|p| tree::int(p, "nodePort").is_some_and(|n| n != 0)).count()
+            }
+            _ if kind.node_ports => ports.len(),
+            _ => 0,
+        };
+        Amounts::from([
+            (def.plural.clone(), count(1)),
+            ("services.loadbalancers".into(), count(usize::from(kind.load_balancer))),
+            ("services.nodeports".into(), count(node_ports)),
+        ])
+    }
+    fn usage_varies(&self) -> bool {
+        true
     }
     fn validate(&self, ctx: &Context<'_>, obj: &Value, old: Option<&Value>, out: &mut Causes) {
         if ctx.subresource == "status" {

@@ -1,8 +1,9 @@
 //! PodDisruptionBudget: how many pods may be evicted at once.
 
-use crate::kind::{KindDef, NameRule};
+use crate::kind::{Causes, Context, KindDef, NameRule, Strategy};
 use crate::kinds::row::{Row, age, computed, count, name};
 use crate::tree;
+use crate::validate::{self, Field, selectors::label_selector};
 use serde_json::Value;
 
 pub(super) fn row() -> KindDef {
@@ -20,7 +21,7 @@ pub(super) fn row() -> KindDef {
             count("Allowed Disruptions", "status.disruptionsAllowed"),
             age(),
         ])
-        .inert()
+        .strategy(&PodDisruptionBudget)
         .build()
 }
 
@@ -30,5 +31,32 @@ fn bound(value: Option<&Value>) -> Value {
         Some(Value::String(percent)) => percent.as_str().into(),
         Some(Value::Number(n)) => n.to_string().into(),
         _ => "N/A".into(),
+    }
+}
+
+struct PodDisruptionBudget;
+
+impl Strategy for PodDisruptionBudget {
+    fn validate(&self, ctx: &Context<'_>, obj: &Value, _old: Option<&Value>, out: &mut Causes) {
+        let root = Field::root(obj);
+        if ctx.subresource == "status" {
+            let status = root.field("status");
+            for counter in ["disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods"] {
+                status.field(counter).not_negative(out);
+            }
+            return;
+        }
+        let spec = root.field("spec");
+        let (least, most) = (spec.field("minAvailable"), spec.field("maxUnavailable"));
+        if least.present() && most.present() {
+            spec.invalid("minAvailable and maxUnavailable cannot be both set", out);
+        }
+        for bound in [&least, &most] {
+            if bound.present() {
+                validate::share(bound, out);
+            }
+        }
+        label_selector(&spec.field("selector"), out);
+        spec.field("unhealthyPodEvictionPolicy").optional_one_of(&["AlwaysAllow", "IfHealthyBudget"], out);
     }
 }

@@ -56,7 +56,7 @@ pub(crate) fn def() -> ControllerDef {
 
 /// Every set, when a node comes, goes, or changes in what decides about pods; heartbeats do not.
 fn sets_of_node(delta: &Delta, view: &View) -> Vec<Key> {
-    let decisive = |i: &Item| (i.object.head.labels.clone(), i.row::<NodeRow>().cloned());
+    let decisive = |i: &Item| (i.object.head.labels.clone(), i.row::<NodeRow>().map(|r| r.taints.clone()));
     if delta.old.is_some() && delta.old.as_ref().map(decisive) == delta.new.as_ref().map(decisive) {
         return Vec::new();
     }

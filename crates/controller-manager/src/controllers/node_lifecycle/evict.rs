@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{Pod, PodCondition, Taint, Toleration};
 use kybern_client::store::Item;
 use kybern_client::typed;
 use kybern_reconcile::Error;
-use kybern_reconcile::plan::{Announce, Plan, change, delete, later, reference};
+use kybern_reconcile::plan::{Announce, Note, Plan, change, delete, later, reference};
 use kybern_reconcile::view::{World, decode};
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ fn on_node<'a>(world: &'a World<'_>, node: &'a str) -> impl Iterator<Item = (&'a
 /// Takes the pods of a silent node out of service.
 pub(super) fn mark_not_ready(world: &World<'_>, node: &str) -> Result<Plan, Error> {
     let mut plan = Plan::none();
-    let mut actions = Vec::new();
+    let (mut actions, mut notes) = (Vec::new(), Vec::new());
     for (item, _) in on_node(world, node).filter(|(_, row)| row.ready) {
         let pod: Pod = decode(item)?;
         let mut marked = pod.clone();
@@ -29,8 +29,11 @@ pub(super) fn mark_not_ready(world: &World<'_>, node: &str) -> Result<Plan, Erro
             ready.last_transition_time = Some(world.time());
         }
         actions.extend(change(&pod, &marked, "status")?);
+        let about = reference::<Pod>(&item.object);
+        notes.push(Note { about, warning: true, reason: "NodeNotReady".into(), message: "Node is not ready".into() });
     }
     plan.batch(actions);
+    notes.into_iter().for_each(|n| plan.note(n));
     Ok(plan)
 }
 
@@ -45,7 +48,7 @@ pub(super) fn evict(world: &World<'_>, node: &str, taints: Vec<Taint>) -> Result
     {
         let pod: Pod = decode(item)?;
         let tolerations = pod.spec.as_ref().and_then(|s| s.tolerations.as_deref()).unwrap_or_default();
-        match leaves_at(&taints, tolerations, world.now) {
+        match leaves_at(&taints, tolerations, arrived(&pod), world.now) {
             None => {}
             Some(at) if at <= world.now => plan.extend(drive_out(world, item, &pod)?),
             Some(at) => plan.at(at, world.now),
@@ -55,11 +58,18 @@ pub(super) fn evict(world: &World<'_>, node: &str, taints: Vec<Taint>) -> Result
 }
 
 /// When a pod has to leave; None: it may stay.
-fn leaves_at(taints: &[Taint], tolerations: &[Toleration], now: Timestamp) -> Option<Timestamp> {
+fn leaves_at(
+    taints: &[Taint],
+    tolerations: &[Toleration],
+    arrived: Option<Timestamp>,
+    now: Timestamp,
+) -> Option<Timestamp> {
     let mut earliest: Option<Timestamp> = None;
     for taint in taints {
         let matching: Vec<&Toleration> = tolerations.iter().filter(|t| tolerates(t, taint)).collect();
-        let since = taint.time_added.as_ref().map_or(now, |t| t.0);
+        let added = taint.time_added.as_ref().map_or(now, |t| t.0);
+        // A pod that came later is given its whole time.
+        let since = arrived.map_or(added, |a| a.max(added));
         let at = if matching.is_empty() {
             Some(since.min(now))
         } else {
@@ -70,6 +80,12 @@ fn leaves_at(taints: &[Taint], tolerations: &[Toleration], now: Timestamp) -> Op
         earliest = [earliest, at].into_iter().flatten().min();
     }
     earliest
+}
+
+/// When the pod was given to its node.
+fn arrived(pod: &Pod) -> Option<Timestamp> {
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    conditions.iter().find(|c| c.type_ == "PodScheduled")?.last_transition_time.as_ref().map(|t| t.0)
 }
 
 /// Does a toleration cover a taint?

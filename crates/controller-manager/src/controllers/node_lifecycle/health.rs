@@ -8,7 +8,6 @@ use k8s_openapi::api::core::v1::{Node, NodeCondition, NodeStatus};
 use kybern_client::store::Item;
 use kybern_reconcile::plan::later;
 use kybern_reconcile::view::World;
-use serde::Deserialize;
 
 /// The Ready condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,22 +39,6 @@ pub(super) fn ready(node: &Node) -> Ready {
         Some("False") => Ready::False,
         _ => Ready::Unknown,
     }
-}
-
-/// The same without decoding a whole node.
-pub(super) fn looks_ready(item: &Item) -> bool {
-    #[derive(Deserialize, Default)]
-    #[serde(default)]
-    struct Parts {
-        status: Status,
-    }
-    #[derive(Deserialize, Default)]
-    #[serde(default)]
-    struct Status {
-        conditions: Vec<NodeCondition>,
-    }
-    let parts: Parts = item.object.view().unwrap_or_default();
-    parts.status.conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True")
 }
 
 pub(super) fn condition<'a>(node: &'a Node, kind: &str) -> Option<&'a NodeCondition> {

@@ -1,16 +1,18 @@
 //! Notices dead nodes: conditions, taints, and the pods that may not stay.
 //!
-//! `health` decides what is known of a node, `taints` what that means for scheduling, `evict` what
-//! it means for the pods there. How old a heartbeat is counts from when it was seen here, in steady
+//! `health` decides what is known of a node, `zones` whether its zone is so ill that the fault may be
+//! ours, `taints` what that means for scheduling, `evict` what it means for the pods there. How old a heartbeat is counts from when it was seen here, in steady
 //! time, so that neither a node's clock nor a step of ours makes a node look dead.
 
 mod evict;
 mod health;
 mod taints;
+mod zones;
 
+use crate::rows::{NodeRow, PodRow};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Pod};
-use kybern_client::store::Delta;
+use kybern_client::store::{Delta, Item};
 use kybern_reconcile::Error;
 use kybern_reconcile::def::{Access, ControllerDef, Key, Watch};
 use kybern_reconcile::plan::{Note, Plan, change, reference};
@@ -28,7 +30,7 @@ pub(crate) fn def() -> ControllerDef {
     ControllerDef {
         name: "node-controller",
         watches: vec![
-            Watch::primary::<Node>(),
+            Watch::mapped::<Node>(nodes_concerned),
             Watch::mapped::<Lease>(node_of_lease),
             Watch::mapped::<Pod>(node_of_new_pod),
         ],
@@ -44,20 +46,30 @@ pub(crate) fn def() -> ControllerDef {
     }
 }
 
+/// A node that becomes ready, or ceases to be, changes what may be done about the others.
+fn nodes_concerned(delta: &Delta, view: &View) -> Vec<Key> {
+    let ready = |i: &Option<Item>| i.as_ref().and_then(Item::row::<NodeRow>).is_some_and(|r| r.ready);
+    let mut keys: Vec<Key> = delta.latest().map(Key::of).into_iter().collect();
+    if ready(&delta.old) != ready(&delta.new) {
+        let unwell = |i: &&Item| i.row::<NodeRow>().is_some_and(|r| !r.ready);
+        keys.extend(view.of::<Node>().iter().filter(unwell).map(Key::of));
+    }
+    keys
+}
+
 /// A renewal concerns its node only when the node is not known to be well: renewals are what there
 /// is most of in an idle cluster, and a healthy node comes back by itself when its lease is due.
 fn node_of_lease(delta: &Delta, view: &View) -> Vec<Key> {
     let Some(lease) = delta.latest().filter(|i| i.object.head.namespace == LEASES) else { return Vec::new() };
     let fresh = delta.old.is_some() && delta.new.is_some();
-    let well = || view.get::<Node>("", &lease.object.head.name).is_some_and(health::looks_ready);
+    let row = || view.get::<Node>("", &lease.object.head.name).and_then(Item::row::<NodeRow>);
+    let well = || row().is_some_and(|r| r.ready);
     if fresh && well() { Vec::new() } else { vec![Key::new("", lease.object.head.name.clone())] }
 }
 
 /// A pod that arrives on a node may not be tolerated there.
 fn node_of_new_pod(delta: &Delta, _: &View) -> Vec<Key> {
-    let node = |i: &kybern_client::store::Item| {
-        i.row::<crate::rows::PodRow>().map(|r| r.node.clone()).filter(|n| !n.is_empty())
-    };
+    let node = |i: &Item| i.row::<PodRow>().map(|r| r.node.clone()).filter(|n| !n.is_empty());
     let (before, after) = (delta.old.as_ref().and_then(node), delta.new.as_ref().and_then(node));
     if before == after { Vec::new() } else { after.map(|n| Key::new("", n)).into_iter().collect() }
 }
@@ -89,12 +101,15 @@ fn plan(world: &World<'_>, key: &Key) -> Result<Plan, Error> {
         });
     }
     let mut tainted = node.clone();
-    taints::apply(world, &judged, &mut tainted);
+    if let Some(at) = taints::apply(world, &judged, &mut tainted) {
+        plan.at(at, world.now);
+    }
     // The status write above changes the revision; the taints go with the next plan then.
     if node == judged {
         plan.act(change(&node, &tainted, "")?);
     }
-    if ready != health::Ready::True {
+    // A node that answers speaks for its pods itself.
+    if ready == health::Ready::Unknown {
         plan.extend(evict::mark_not_ready(world, &key.name)?);
     }
     plan.extend(evict::evict(world, &key.name, taints::no_execute(&tainted))?);

@@ -1,8 +1,10 @@
 //! The taints that follow from a node's conditions.
 
 use super::health::{self, Ready, condition};
+use super::zones::{self, Verdict};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Taint};
-use kybern_reconcile::view::{World, decode};
+use kybern_reconcile::view::World;
 
 const NOT_READY: &str = "node.kubernetes.io/not-ready";
 const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
@@ -18,22 +20,26 @@ const NO_SCHEDULE: &str = "NoSchedule";
 const NO_EXECUTE: &str = "NoExecute";
 
 /// Puts the taints on `node` that the conditions of `judged` ask for, and takes those away that
-/// they do not. Other taints stay.
-pub(super) fn apply(world: &World<'_>, judged: &Node, node: &mut Node) {
+/// they do not. Other taints stay. When pods may be driven out only later: then.
+pub(super) fn apply(world: &World<'_>, judged: &Node, node: &mut Node) -> Option<Timestamp> {
     let unschedulable = node.spec.as_ref().and_then(|s| s.unschedulable).unwrap_or(false);
     let ready = health::ready(judged);
     let mut wanted: Vec<(&str, &str)> = Vec::new();
-    match ready {
-        Ready::True => {}
-        Ready::False => wanted.extend([(NOT_READY, NO_SCHEDULE), (NOT_READY, NO_EXECUTE)]),
-        Ready::Unknown => wanted.push((UNREACHABLE, NO_SCHEDULE)),
+    let ill = match ready {
+        Ready::True => None,
+        Ready::False => Some(NOT_READY),
+        Ready::Unknown => Some(UNREACHABLE),
+    };
+    let mut later = None;
+    if let Some(key) = ill {
+        wanted.push((key, NO_SCHEDULE));
+        match zones::verdict(world, node) {
+            Verdict::Now => wanted.push((key, NO_EXECUTE)),
+            Verdict::At(at) => later = Some(at),
+            Verdict::Never => {}
+        }
     }
     let before = node.spec.as_ref().and_then(|s| s.taints.clone()).unwrap_or_default();
-    let has = |key: &str, effect: &str| before.iter().any(|t| t.key == key && t.effect == effect);
-    // When no node answers, the fault is more likely ours than theirs: nobody new is driven out.
-    if ready == Ready::Unknown && (has(UNREACHABLE, NO_EXECUTE) || some_node_is_ready(world)) {
-        wanted.push((UNREACHABLE, NO_EXECUTE));
-    }
     if unschedulable {
         wanted.push((UNSCHEDULABLE, NO_SCHEDULE));
     }
@@ -51,6 +57,7 @@ pub(super) fn apply(world: &World<'_>, judged: &Node, node: &mut Node) {
     if let Some(spec) = node.spec.as_mut() {
         spec.taints = (!taints.is_empty()).then_some(taints);
     }
+    later
 }
 
 /// The taints that drive pods out.
@@ -62,11 +69,4 @@ pub(super) fn no_execute(node: &Node) -> Vec<Taint> {
 fn is_ours(taint: &Taint) -> bool {
     [NOT_READY, UNREACHABLE, UNSCHEDULABLE].contains(&taint.key.as_str())
         || PRESSURE.iter().any(|(_, t)| *t == taint.key)
-}
-
-fn some_node_is_ready(world: &World<'_>) -> bool {
-    let ready = |n: Node| {
-        health::ready(&n) == Ready::True && health::heartbeat(world, &n).is_some_and(|due| due > world.steady)
-    };
-    world.view.of::<Node>().iter().filter_map(|i| decode::<Node>(i).ok()).any(ready)
 }
