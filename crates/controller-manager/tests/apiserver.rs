@@ -2,10 +2,13 @@
 //! role: what they write is valid, and what they need they may do.
 
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{
-    Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController, Service, ServiceAccount,
+    Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController, ResourceQuota,
+    Service, ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::storage::v1::StorageClass;
 use kybern_api::attributes::UserInfo;
 use kybern_api::seam::SystemIds;
@@ -315,6 +318,97 @@ async fn a_replication_controller_scales() {
     c.writer.patch(at, MERGE_PATCH, &json!({"spec": {"replicas": 1}})).await.expect("scale");
     c.until::<Pod>("one pod", |s| s.len() == 1).await;
     c.until::<ReplicationController>("it says so", |s| value(s, "default", "web", "/status/replicas") == 1).await;
+}
+
+/// Everything that is looked at: pods with a service, a budget, a quota and an autoscaler, a node with a
+/// lease, endpoints kept by hand.
+async fn furnish(c: &Cluster) {
+    c.deploy().await;
+    c.create::<Service>(
+        json!({"metadata": {"name": "web"}, "spec": {"selector": {"app": "web"}, "ports": [{"port": 80}]}}),
+    )
+    .await;
+    c.create::<PodDisruptionBudget>(
+        json!({"metadata": {"name": "web"}, "spec": {"maxUnavailable": 1, "selector": {"matchLabels": {"app": "web"}}}}),
+    )
+    .await;
+    let hard = json!({"pods": "9", "count/services": "9", "requests.memory": "1Gi"});
+    c.create::<ResourceQuota>(json!({"metadata": {"name": "q"}, "spec": {"hard": hard}})).await;
+    let target = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"});
+    c.create::<HorizontalPodAutoscaler>(
+        json!({"metadata": {"name": "web"}, "spec": {"maxReplicas": 5, "scaleTargetRef": target}}),
+    )
+    .await;
+    c.create::<Service>(json!({"metadata": {"name": "db"}, "spec": {"ports": [{"port": 5432}]}})).await;
+    let subsets = json!([{"addresses": [{"ip": "192.0.2.7"}], "ports": [{"port": 5432}]}]);
+    c.create::<Endpoints>(json!({"metadata": {"name": "db"}, "subsets": subsets})).await;
+    let node = kybern_testkit::objects::node("n1");
+    assert_eq!(c.world.call("POST", "/api/v1/nodes", &node).await.code, 201);
+    c.renew(0).await;
+}
+
+const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
+
+impl Cluster {
+    /// Renews the node's lease.
+    async fn renew(&self, second: usize) {
+        let time = format!("2026-01-02T03:{:02}:{:02}.000000Z", 4 + second / 60, second % 60);
+        let spec = json!({"holderIdentity": "n1", "leaseDurationSeconds": 40, "renewTime": time});
+        let answer = match second {
+            0 => self.world.call("POST", LEASES, &json!({"metadata": {"name": "n1"}, "spec": spec})).await,
+            _ => self.world.call("PATCH", &format!("{LEASES}/n1"), &json!({ "spec": spec })).await,
+        };
+        assert!(answer.code < 300, "{}", answer.text());
+    }
+    fn revision(&self) -> u64 {
+        self.world.store.view().revision()
+    }
+    /// The keys written after a revision.
+    fn written_after(&self, revision: u64) -> Vec<String> {
+        let (all, _) = self.world.store.view().range(b"", b"", 0);
+        let late = all.into_iter().filter(|kv| kv.mod_revision > revision);
+        late.map(|kv| String::from_utf8_lossy(&kv.key).into_owned()).collect()
+    }
+    async fn pass(&self, seconds: usize) {
+        for _ in 0..seconds {
+            self.world.clock.advance(Duration::from_secs(1));
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn for_a_minute_a_converged_cluster_sees_no_writes_but_renewals() {
+    let c = Cluster::start().await;
+    furnish(&c).await;
+    let mut second = 0;
+    loop {
+        let before = c.revision();
+        c.pass(10).await;
+        if c.revision() == before {
+            break;
+        }
+        second += 10;
+        assert!(second < 300, "still written to: {:?}", c.written_after(before));
+        c.renew(second).await;
+    }
+    let before = c.revision();
+    for round in 1..=6 {
+        c.pass(10).await;
+        c.renew(second + 10 * round).await;
+    }
+    assert_eq!(c.revision() - before, 6, "{:?}", c.written_after(before));
+    // All of it has been looked at, or there would be nothing to rest from.
+    let status = |path: &str| format!("/{path}/web");
+    let autoscaler = status("apis/autoscaling/v2/namespaces/default/horizontalpodautoscalers");
+    let autoscaler = c.world.call("GET", &autoscaler, &Value::Null).await.json();
+    assert_eq!(autoscaler["status"]["conditions"][1]["reason"], "FailedGetResourceMetric", "{autoscaler}");
+    let budget = status("apis/policy/v1/namespaces/default/poddisruptionbudgets");
+    let budget = c.world.call("GET", &budget, &Value::Null).await.json();
+    assert_eq!(budget["status"]["disruptionsAllowed"], 1, "{budget}");
+    let quota = c.world.call("GET", "/api/v1/namespaces/default/resourcequotas/q", &Value::Null).await.json();
+    assert_eq!(quota["status"]["used"], json!({"pods": "3", "count/services": "2", "requests.memory": "0"}));
+    c.until::<EndpointSlice>("a mirrored slice", |s| s.iter().any(|i| i.object.head.name.starts_with("db-"))).await;
 }
 
 /// Plays the scheduler and a node: a claim gets its volume where its pod will run, and gives it back.

@@ -1,14 +1,19 @@
 //! All controllers together on an API server in miniature: they converge, and then rest.
 
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use kybern_api::error::Status;
+use kybern_api::object::Object;
 use kybern_api::seam::{FixedClock, SystemIds};
 use kybern_client::memory::MemoryApi;
-use kybern_client::transport::{MERGE_PATCH, Resource, Transport};
+use kybern_client::transport::{List, MERGE_PATCH, Resource, Selection, Target, Transport, WatchEvent, Write};
 use kybern_client::typed;
 use kybern_client::write::{At, DeleteOptions, Writer};
 use kybern_controller_manager::metrics::NoMetrics;
 use kybern_controller_manager::{CertificateSigner, Config, roles, run};
 use serde_json::{Value, json};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -20,6 +25,45 @@ struct NoSigner;
 impl CertificateSigner for NoSigner {
     fn sign(&self, _: &str, _: &str, _: &[String], _: Option<u32>, _: jiff::Timestamp) -> Result<String, String> {
         Err("not in this test".into())
+    }
+}
+
+/// The API as a leader sees it that is killed: so many writes are carried out, the answer of the last
+/// never comes, and nothing that is asked later does anything.
+struct Mortal {
+    api: MemoryApi,
+    left: AtomicUsize,
+    killed: CancellationToken,
+}
+
+#[async_trait::async_trait]
+impl Transport for Mortal {
+    async fn get(&self, resource: &Resource, namespace: &str, name: &str) -> Result<Object, Status> {
+        self.api.get(resource, namespace, name).await
+    }
+    async fn list(&self, resource: &Resource, selection: &Selection) -> Result<List, Status> {
+        self.api.list(resource, selection).await
+    }
+    async fn watch(
+        &self,
+        resource: &Resource,
+        selection: &Selection,
+        revision: u64,
+    ) -> Result<BoxStream<'static, Result<WatchEvent, Status>>, Status> {
+        self.api.watch(resource, selection, revision).await
+    }
+    async fn write(&self, target: &Target, write: Write) -> Result<Bytes, Status> {
+        let take = |left: usize| left.checked_sub(1);
+        let left = self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take);
+        if left.is_err() {
+            return std::future::pending().await;
+        }
+        let answer = self.api.write(target, write).await;
+        if left == Ok(1) {
+            self.killed.cancel();
+            return std::future::pending().await;
+        }
+        answer
     }
 }
 
@@ -170,6 +214,47 @@ async fn a_new_leader_goes_on_and_doubles_nothing() {
     c.run(Arc::new(c.api.clone()));
     c.roll().await;
     assert_eq!((c.count::<Pod>(), c.count::<ReplicaSet>()), (3, 1));
+}
+
+/// A rollout whose leader is killed after `writes` writes. Did it live to be killed?
+async fn roll_out_with_a_death_after(writes: usize) -> bool {
+    let mut c = Cluster::start();
+    c.deploy().await;
+    c.roll().await;
+    c.cancel.cancel();
+    c.cancel = CancellationToken::new();
+    let (left, killed) = (AtomicUsize::new(writes), c.cancel.clone());
+    c.run(Arc::new(Mortal { api: c.api.clone(), left, killed }));
+    let template = json!({"spec": {"containers": [{"name": "c", "image": "web:2"}]}});
+    c.patch(&typed::resource::<Deployment>(), "web", "", json!({"spec": {"template": template}})).await;
+    c.roll().await;
+    let was_killed = c.cancel.is_cancelled();
+    // 25% of three, rounded up, may come on top.
+    assert!((2..=4).contains(&c.count::<Pod>()), "{} pods after {writes} writes", c.count::<Pod>());
+
+    c.cancel.cancel();
+    c.cancel = CancellationToken::new();
+    c.run(Arc::new(c.api.clone()));
+    c.roll().await;
+    let pods = c.api.trees(&typed::resource::<Pod>());
+    let images: Vec<&Value> = pods.iter().map(|p| &p["spec"]["containers"][0]["image"]).collect();
+    assert_eq!(images, ["web:2", "web:2", "web:2"], "after {writes} writes");
+    assert_eq!(c.count::<ReplicaSet>(), 2, "after {writes} writes");
+    let status = c.deployment()["status"].clone();
+    assert_eq!(status["availableReplicas"], 3, "after {writes} writes: {status}");
+    let slices = c.api.trees(&typed::resource::<EndpointSlice>());
+    let endpoints = slices.iter().map(|s| s["endpoints"].as_array().map_or(0, Vec::len)).sum::<usize>();
+    assert_eq!((slices.len(), endpoints), (1, 3), "after {writes} writes");
+    was_killed
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rollout_survives_the_death_of_its_leader_at_every_write() {
+    let mut writes = 1;
+    while roll_out_with_a_death_after(writes).await {
+        writes += 1;
+    }
+    assert!(writes > 15, "a rollout takes more than {writes} writes");
 }
 
 #[tokio::test(start_paused = true)]

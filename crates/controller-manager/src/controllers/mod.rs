@@ -54,6 +54,7 @@ pub(crate) fn table(settings: Settings) -> Vec<ControllerDef> {
         cron_job::def(),
         endpoints::slices(),
         endpoints::endpoints(),
+        endpoints::mirroring(),
         disruption::def(),
         autoscaler::def(settings.metrics),
         resource_quota::def(&kinds),

@@ -47,7 +47,11 @@ fn empty(key: &Key) -> Endpoints {
 
 fn filled(mut endpoints: Endpoints, service: &Service, backends: &[Backend]) -> Endpoints {
     let publish_not_ready = publishes_not_ready(service);
-    let usable: Vec<&Backend> = backends.iter().filter(|b| publish_not_ready || !b.terminating).collect();
+    let mut usable: Vec<&Backend> = backends.iter().filter(|b| publish_not_ready || !b.terminating).collect();
+    if usable.len() > CAPACITY {
+        // Those that can be used are kept first.
+        usable.sort_by_key(|b| !b.ready(publish_not_ready));
+    }
     let subsets = subsets(&usable[..usable.len().min(CAPACITY)], publish_not_ready);
     endpoints.subsets = (!subsets.is_empty()).then_some(subsets);
     let mut labels = service_labels(service);

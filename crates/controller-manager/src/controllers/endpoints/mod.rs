@@ -1,9 +1,11 @@
 //! Which pods answer for a Service: EndpointSlices and, for older readers, Endpoints.
 //!
-//! `backend` reads pods once for both; `slices` and `legacy` project them.
+//! `backend` reads pods once for both; `slices` and `legacy` project them. `mirror` makes slices of
+//! Endpoints that are kept by hand.
 
 mod backend;
 mod legacy;
+mod mirror;
 mod slices;
 
 use crate::ownership::selecting;
@@ -53,6 +55,25 @@ pub(crate) fn endpoints() -> ControllerDef {
         seeds: Vec::new(),
         workers: 4,
         plan: Arc::new(legacy::plan),
+    }
+}
+
+/// The EndpointSlice mirroring controller.
+pub(crate) fn mirroring() -> ControllerDef {
+    ControllerDef {
+        name: "endpointslicemirroring-controller",
+        watches: vec![
+            Watch::primary::<Endpoints>(),
+            Watch::primary::<Service>(),
+            Watch::mapped::<EndpointSlice>(service_of_slice),
+        ],
+        writes: vec![
+            Access::to::<EndpointSlice>(&["create", "update", "patch", "delete"]),
+            Access::sub::<Endpoints>("finalizers", &["update"]),
+        ],
+        seeds: Vec::new(),
+        workers: 2,
+        plan: Arc::new(mirror::plan),
     }
 }
 

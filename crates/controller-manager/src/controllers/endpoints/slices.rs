@@ -4,7 +4,7 @@ use super::backend::{Backend, Port, backends};
 use super::{is_ours, publishes_not_ready, service_labels};
 use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kybern_client::store::Item;
 use kybern_client::typed;
 use kybern_reconcile::Error;
@@ -14,20 +14,28 @@ use kybern_reconcile::view::{View, World, decode};
 use std::collections::BTreeMap;
 
 pub(super) const SERVICE_NAME: &str = "kubernetes.io/service-name";
-const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
+pub(super) const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 const MANAGER: &str = "endpointslice-controller.k8s.io";
 const ZONE: &str = "topology.kubernetes.io/zone";
 /// Endpoints per slice.
 const CAPACITY: usize = 100;
 
 /// What the endpoints of a slice share: family (true: IPv6) and ports.
-type Group = (bool, Vec<Port>);
+pub(super) type Group = (bool, Vec<Port>);
 
 /// A slice there is and the endpoints it will hold.
-struct Kept<'a> {
-    item: &'a Item,
+pub(super) struct Kept<'a> {
+    pub(super) item: &'a Item,
     slice: EndpointSlice,
     endpoints: Vec<Endpoint>,
+}
+
+impl<'a> Kept<'a> {
+    /// A slice by what its endpoints share.
+    pub(super) fn read(item: &'a Item) -> Result<(Group, Self), Error> {
+        let slice: EndpointSlice = decode(item)?;
+        Ok((group_of(&slice), Self { item, slice, endpoints: Vec::new() }))
+    }
 }
 
 pub(super) fn plan(world: &World<'_>, key: &Key) -> Result<Plan, Error> {
@@ -38,8 +46,8 @@ pub(super) fn plan(world: &World<'_>, key: &Key) -> Result<Plan, Error> {
     }
     let mut present: BTreeMap<Group, Vec<Kept<'_>>> = BTreeMap::new();
     for slice in slices_of(world.view, item) {
-        let kept = Kept { item: slice, slice: decode(slice)?, endpoints: Vec::new() };
-        present.entry(group_of(&kept.slice)).or_default().push(kept);
+        let (group, kept) = Kept::read(slice)?;
+        present.entry(group).or_default().push(kept);
     }
     let mut wanted = wanted(world.view, item, &service)?;
     // A Service without endpoints keeps one empty slice, so that readers can tell "none" from "unknown".
@@ -48,7 +56,7 @@ pub(super) fn plan(world: &World<'_>, key: &Key) -> Result<Plan, Error> {
         wanted.insert(group, Vec::new());
     }
     let mut plan = Plan::none();
-    let writer = SliceWriter { item, labels: labels(&service) };
+    let writer = SliceWriter::new(item, controller_reference::<Service>(&item.object), labels(&service));
     for (group, endpoints) in wanted {
         let slices = present.remove(&group).unwrap_or_default();
         plan.extend(writer.fit(&group, endpoints, slices)?);
@@ -63,15 +71,32 @@ fn slices_of<'a>(view: &'a View, service: &'a Item) -> impl Iterator<Item = &'a 
     owned.filter(|s| s.object.head.label(MANAGED_BY) == Some(MANAGER) && s.object.head.deleting.is_none())
 }
 
-struct SliceWriter<'a> {
+/// Writes the slices of one owner.
+pub(super) struct SliceWriter<'a> {
     item: &'a Item,
+    owner: OwnerReference,
     labels: BTreeMap<String, String>,
+    /// None: whatever annotations a slice has are left alone.
+    annotations: Option<BTreeMap<String, String>>,
 }
 
-impl SliceWriter<'_> {
+impl<'a> SliceWriter<'a> {
+    pub(super) fn new(item: &'a Item, owner: OwnerReference, labels: BTreeMap<String, String>) -> Self {
+        Self { item, owner, labels, annotations: None }
+    }
+    /// The same with these annotations on every slice.
+    pub(super) fn annotated(self, annotations: BTreeMap<String, String>) -> Self {
+        Self { annotations: Some(annotations), ..self }
+    }
+
     /// Fits endpoints of one group into the slices there are, then into new ones. Endpoints stay
     /// where they are; new ones fill slices that change anyway, then the emptiest.
-    fn fit(&self, group: &Group, endpoints: Vec<Endpoint>, mut slices: Vec<Kept<'_>>) -> Result<Plan, Error> {
+    pub(super) fn fit(
+        &self,
+        group: &Group,
+        endpoints: Vec<Endpoint>,
+        mut slices: Vec<Kept<'_>>,
+    ) -> Result<Plan, Error> {
         let mut left: BTreeMap<String, Endpoint> = endpoints.into_iter().map(|e| (identity(&e), e)).collect();
         for kept in &mut slices {
             kept.endpoints = kept.slice.endpoints.iter().flatten().filter_map(|e| left.remove(&identity(e))).collect();
@@ -104,6 +129,9 @@ impl SliceWriter<'_> {
         let mut updated = kept.slice.clone();
         updated.endpoints = Some(kept.endpoints);
         updated.metadata.labels = Some(self.labels.clone());
+        if let Some(annotations) = &self.annotations {
+            updated.metadata.annotations = (!annotations.is_empty()).then(|| annotations.clone());
+        }
         change(&kept.slice, &updated, "")
     }
 
@@ -113,7 +141,8 @@ impl SliceWriter<'_> {
                 generate_name: Some(format!("{}-", self.item.object.head.name)),
                 namespace: Some(self.item.object.head.namespace.to_string()),
                 labels: Some(self.labels.clone()),
-                owner_references: Some(vec![controller_reference::<Service>(&self.item.object)]),
+                annotations: self.annotations.clone().filter(|a| !a.is_empty()),
+                owner_references: Some(vec![self.owner.clone()]),
                 ..ObjectMeta::default()
             },
             address_type: if group.0 { "IPv6" } else { "IPv4" }.into(),
@@ -123,7 +152,7 @@ impl SliceWriter<'_> {
     }
 }
 
-fn remove(slice: &Item) -> Action {
+pub(super) fn remove(slice: &Item) -> Action {
     delete(&typed::resource::<EndpointSlice>(), &slice.object, None)
 }
 

@@ -16,13 +16,21 @@ pub(super) enum State {
     Solid,
     /// The owner is being deleted in the foreground and waits for this dependent.
     Waiting,
-    /// There is no such owner in the view; the server is asked before anything is deleted.
-    Absent(Ref),
+    /// There is no such owner in the view; the server is asked before anything is deleted. Elsewhere:
+    /// one of another namespace is meant, which owns nothing here.
+    Absent { at: Ref, elsewhere: bool },
+    /// An object without a namespace names an owner that must have one: nobody can tell whether it lives.
+    Unresolvable,
 }
 
 /// Is it being deleted and held back by a finalizer of the garbage collector?
 pub(super) fn is_held_back(head: &Head) -> bool {
     head.deleting.is_some() && head.finalizers.iter().any(|f| f == FOREGROUND || f == ORPHAN)
+}
+
+/// Is it being deleted, and waits for its dependents to go first?
+pub(super) fn waits_for_dependents(head: &Head) -> bool {
+    head.deleting.is_some() && head.finalizers.iter().any(|f| f == FOREGROUND)
 }
 
 /// Every object that names this uid among its owners.
@@ -37,17 +45,29 @@ fn locate(owner: &Owner, namespace: &SmolStr) -> Option<Ref> {
     Some(Ref { resource: collection.resource, namespace, name: owner.name.clone() })
 }
 
+fn is_namespaced(owner: &Owner) -> bool {
+    by_owner(&owner.api_version, &owner.kind).is_some_and(|c| c.namespaced)
+}
+
 /// What stands behind a reference from an object in `namespace`.
 pub(super) fn state(view: &View, owner: &Owner, namespace: &SmolStr) -> State {
     let Some(at) = locate(owner, namespace) else { return State::Solid };
+    if at.namespace.is_empty() && is_namespaced(owner) {
+        return State::Unresolvable;
+    }
     let store = view.store(&at.resource.group, &at.resource.plural);
     let found = store.get(&Name::new(at.namespace.clone(), at.name.clone())).filter(|i| i.object.head.uid == owner.uid);
     match found {
-        None => State::Absent(at),
+        None => {
+            let elsewhere = is_namespaced(owner) && store.iter().any(|i| i.object.head.uid == owner.uid);
+            State::Absent { at, elsewhere }
+        }
         Some(item) => {
-            let head = &item.object.head;
-            let waits = head.deleting.is_some() && head.finalizers.iter().any(|f| f == FOREGROUND);
-            if waits { State::Waiting } else { State::Solid }
+            if waits_for_dependents(&item.object.head) {
+                State::Waiting
+            } else {
+                State::Solid
+            }
         }
     }
 }

@@ -3,13 +3,15 @@
 use super::graph::{self, State};
 use super::{FOREGROUND, ORPHAN};
 use crate::ownership::reference;
-use kybern_api::object::{Head, Object};
+use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kybern_api::object::{Head, Object, Owner};
 use kybern_client::store::{Item, Name};
 use kybern_client::transport::{MERGE_PATCH, Resource};
 use kybern_client::write::{DeleteOptions, Propagation};
 use kybern_reconcile::Error;
 use kybern_reconcile::def::Key;
-use kybern_reconcile::plan::{Action, Guard, Plan, Ref};
+use kybern_reconcile::plan::{Action, Guard, Note, Plan, Ref};
 use kybern_reconcile::view::{View, World};
 use serde_json::{Value, json};
 use smol_str::SmolStr;
@@ -43,7 +45,16 @@ fn judge(view: &View, resource: &Resource, item: &Item) -> Plan {
         match graph::state(view, owner, &head.namespace) {
             State::Solid => solid.push(owner),
             State::Waiting => waiting.push(owner),
-            State::Absent(at) => absent.push((at, owner.uid.clone())),
+            State::Unresolvable => {
+                solid.push(owner);
+                plan.note(invalid_namespace(resource, item, owner));
+            }
+            State::Absent { at, elsewhere } => {
+                if elsewhere {
+                    plan.note(invalid_namespace(resource, item, owner));
+                }
+                absent.push((at, owner.uid.clone()));
+            }
         }
     }
     if absent.is_empty() && waiting.is_empty() {
@@ -59,8 +70,18 @@ fn judge(view: &View, resource: &Resource, item: &Item) -> Plan {
     }
     // A dependent with blocking dependents of its own goes in the foreground too, so that the owner
     // at the top is really the last.
-    let has_dependents = graph::dependents(view, &head.uid).next().is_some();
-    let propagation = if !waiting.is_empty() && has_dependents { Propagation::Foreground } else { own_policy(head) };
+    let dependents = || graph::dependents(view, &head.uid);
+    let in_foreground = !waiting.is_empty() && dependents().next().is_some();
+    let propagation = if in_foreground { Propagation::Foreground } else { own_policy(head) };
+    // A dependent that waits itself closes a circle: nobody in it would ever be the first to go.
+    let circle = in_foreground && dependents().any(|(_, i)| graph::waits_for_dependents(&i.object.head));
+    if circle && head.owners.iter().any(|o| o.block_owner_deletion) {
+        let free = |o: &Owner| OwnerReference { block_owner_deletion: Some(false), ..reference(o) };
+        let freed: Vec<Value> = head.owners.iter().map(|o| json!(free(o))).collect();
+        // The deletion follows once the view shows the change.
+        plan.act(patch(resource, &item.object, json!({"ownerReferences": freed})));
+        return plan;
+    }
     let options = DeleteOptions {
         uid: Some(head.uid.to_string()),
         revision: Some(item.object.revision),
@@ -69,6 +90,30 @@ fn judge(view: &View, resource: &Resource, item: &Item) -> Plan {
     };
     plan.act(Action::Delete { to: Ref::to(resource, &item.object), options, announce: None });
     plan
+}
+
+fn invalid_namespace(resource: &Resource, item: &Item, owner: &Owner) -> Note {
+    let head = &item.object.head;
+    let def = kybern_api::kinds::find(&resource.group, &resource.plural);
+    let text = |s: &SmolStr| (!s.is_empty()).then(|| s.to_string());
+    let about = ObjectReference {
+        api_version: def.map(|d| d.api_version(d.stored_version())),
+        kind: def.map(|d| d.kind.to_string()),
+        namespace: text(&head.namespace),
+        name: text(&head.name),
+        uid: text(&head.uid),
+        ..ObjectReference::default()
+    };
+    let message = format!(
+        "ownerRef [{}/{}, namespace: {}, name: {}, uid: {}] does not exist in namespace {:?}",
+        owner.api_version,
+        owner.kind,
+        head.namespace,
+        owner.name,
+        owner.uid,
+        head.namespace.as_str()
+    );
+    Note { about, warning: true, reason: "OwnerRefInvalidNamespace".into(), message }
 }
 
 /// The policy an object's finalizers ask for.

@@ -1,4 +1,7 @@
-//! Empties a namespace that is being deleted, pods first, then lets it go.
+//! Empties a namespace that is being deleted, pods first, then lets it go. `conditions` says what holds
+//! it up meanwhile.
+
+mod conditions;
 
 use crate::kinds::Collection;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
@@ -18,7 +21,7 @@ const FINALIZER: &str = "kubernetes";
 pub(crate) fn def(kinds: &[Collection]) -> ControllerDef {
     let namespaced: Arc<[Resource]> = kinds.iter().filter(|k| k.namespaced).map(|k| k.resource.clone()).collect();
     let mut watches = vec![Watch::primary::<Namespace>()];
-    watches.extend(namespaced.iter().map(|r| Watch { resource: r.clone(), keys: Arc::new(left_a_dying_namespace) }));
+    watches.extend(namespaced.iter().map(|r| Watch { resource: r.clone(), keys: Arc::new(held_by) }));
     ControllerDef {
         name: "namespace-controller",
         watches,
@@ -33,10 +36,16 @@ pub(crate) fn def(kinds: &[Collection]) -> ControllerDef {
     }
 }
 
-/// An object that went may have been the last one.
-fn left_a_dying_namespace(delta: &Delta, view: &View) -> Vec<Key> {
-    let (Some(old), None) = (&delta.old, &delta.new) else { return Vec::new() };
-    let namespace = &old.object.head.namespace;
+/// An object that went may have been the last one; one that lingers is what people want to know of.
+fn held_by(delta: &Delta, view: &View) -> Vec<Key> {
+    let state =
+        |i: &Option<Item>| i.as_ref().map(|i| (i.object.head.deleting.is_some(), i.object.head.finalizers.clone()));
+    let (before, after) = (state(&delta.old), state(&delta.new));
+    let lingers = after.as_ref().is_some_and(|(deleting, _)| *deleting);
+    let Some(latest) = delta.latest().filter(|_| before != after && (after.is_none() || lingers)) else {
+        return Vec::new();
+    };
+    let namespace = &latest.object.head.namespace;
     let dying = view.get::<Namespace>("", namespace).is_some_and(|n| n.object.head.deleting.is_some());
     dying.then(|| Key::new("", namespace.clone())).into_iter().collect()
 }
@@ -51,14 +60,18 @@ fn plan(world: &World<'_>, key: &Key, namespaced: &[Resource]) -> Result<Plan, E
         return Ok(Plan::none());
     }
     // Pods go first: what they use (and what guards them) must outlive them.
-    let pods = typed::resource::<Pod>();
+    let pods = [typed::resource::<Pod>()];
     if world.view.of::<Pod>().in_namespace(&key.name).next().is_some() {
-        return Ok(empty(world.view, &key.name, std::iter::once(&pods)));
+        let mut plan = empty(world.view, &key.name, pods.iter());
+        plan.act(conditions::report(world, &namespace, &pods)?);
+        return Ok(plan);
     }
     let mut plan = empty(world.view, &key.name, namespaced.iter());
     let occupied =
         namespaced.iter().any(|r| world.view.store(&r.group, &r.plural).in_namespace(&key.name).next().is_some());
-    if !occupied {
+    if occupied {
+        plan.act(conditions::report(world, &namespace, namespaced)?);
+    } else {
         plan.require(Guard::Empty { resources: namespaced.to_vec(), namespace: key.name.clone() });
         plan.act(finalize(namespace)?);
     }
