@@ -60,6 +60,7 @@ impl Cluster {
             cluster_cidr: "10.42.0.0/16".parse().expect("net"),
             ca_pem: "CA".into(),
             signer: Arc::new(NoSigner),
+            metrics: Arc::new(kybern_controller_manager::metrics::NoMetrics),
             transports: Arc::new(move |_| world.admin()),
             term: 0,
             holder: "s1_1".into(),
