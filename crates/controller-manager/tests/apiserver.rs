@@ -433,7 +433,8 @@ async fn a_claim_gets_its_volume_and_gives_it_back_through_the_node() {
         claim["status"]["phase"] == "Bound" && claim["status"]["capacity"]["storage"] == "1Gi"
     };
     c.until::<PersistentVolumeClaim>("the claim is bound", is_bound).await;
-    let phase = |s: &Store| s.iter().next().and_then(|v| v.object.tree().ok()).unwrap_or_default()["status"]["phase"].clone();
+    let phase =
+        |s: &Store| s.iter().next().and_then(|v| v.object.tree().ok()).unwrap_or_default()["status"]["phase"].clone();
     c.until::<PersistentVolume>("so is the volume", |s| phase(s) == "Bound").await;
 
     c.writer.delete(at, &Default::default()).await.expect("delete");

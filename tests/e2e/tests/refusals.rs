@@ -3,7 +3,7 @@
 
 use kybern_e2e::{Scratch, eventually, free_port, run};
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 /// The program under test; None on a foreign cluster.
@@ -30,7 +30,7 @@ fn first_server() -> String {
 }
 
 /// A join token of the cluster under test.
-fn token(program: &PathBuf, role: &str) -> String {
+fn token(program: &Path, role: &str) -> String {
     let config = std::env::var("KUBECONFIG").expect("KUBECONFIG");
     let args =
         ["token", "create", "--role", role, "--ttl", "10m", "--kubeconfig", &config, "--data-dir", &first_server()];
@@ -54,8 +54,8 @@ struct Server {
 }
 
 impl Server {
-    fn new(program: &PathBuf, name: &str) -> Self {
-        Self { dir: Scratch::new(name), program: program.clone(), api: free_port(), peer: free_port() }
+    fn new(program: &Path, name: &str) -> Self {
+        Self { dir: Scratch::new(name), program: program.to_path_buf(), api: free_port(), peer: free_port() }
     }
     fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
