@@ -30,6 +30,7 @@ pub mod request;
 pub mod serve;
 mod server;
 mod subresource;
+mod usage;
 mod verbs;
 
 pub use config::Config;

@@ -93,6 +93,8 @@ pub(crate) struct Inner {
     pub(crate) recovery: Arc<Recovery>,
     /// The nodes that connections go to.
     pub(crate) nodes: Arc<Nodes>,
+    /// What the nodes said last of what they use.
+    pub(crate) usage: crate::usage::Summaries,
     /// The live servers, for the agents.
     pub(crate) servers: watch::Sender<Vec<Server>>,
     pub(crate) documents: crate::documents::Documents,
@@ -139,6 +141,7 @@ impl ApiServer {
             caches,
             metrics: crate::metrics::Metrics::new(parts.metrics),
             nodes: Nodes::new(),
+            usage: crate::usage::Summaries::default(),
             servers: watch::Sender::new(Vec::new()),
             documents: crate::documents::Documents::default(),
             tasks: TaskTracker::new(),

@@ -115,6 +115,12 @@ fn answer(out: &mpsc::UnboundedSender<FromNode>, open: &mut HashMap<u64, What>, 
                 data(0, format!("{} says hello\n", logs.container).into());
                 close();
             }
+            if let What::Http(request) = &what {
+                assert_eq!(request.path, "/stats/summary");
+                let usage = json!({ "cpu": { "usageNanoCores": 1_000_000 }, "memory": { "workingSetBytes": 1 << 20 } });
+                data(0, json!({ "node": usage }).to_string().into());
+                close();
+            }
             open.insert(channel, what);
         }
         Some(to_node::Frame::Data(d)) => match open.get(&channel) {
@@ -342,4 +348,31 @@ async fn kubectl_speaks_with_it() {
         assert_eq!(String::from_utf8_lossy(&output.stdout), "HELLO", "websockets {websockets}: {errors}");
         assert_eq!(output.status.code(), Some(3), "websockets {websockets}: {errors}");
     }
+}
+
+#[tokio::test]
+async fn what_nodes_use_is_asked_of_them() {
+    let served = serve().await;
+    let nodes = Resource::new("", "v1", "nodes");
+    for name in ["n1", "n2"] {
+        let target =
+            Target { resource: nodes.clone(), namespace: String::new(), name: String::new(), ..pod_target("") };
+        let node = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": name } });
+        admin(&served.world).write(&target, Write::Create(node.to_string().into())).await.expect("a node");
+    }
+    node(&served).await;
+    let metrics = Resource::new("metrics.k8s.io", "v1beta1", "nodes");
+    // The stream is there when the server has read its first frame.
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(5);
+    while served.world.server.nodes().connected().is_empty() {
+        assert!(tokio::time::Instant::now() < deadline, "the node does not connect");
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    let list = admin(&served.world).list(&metrics, &Default::default()).await.expect("usage");
+    let names: Vec<&str> = list.items.iter().map(|o| o.head.name.as_str()).collect();
+    assert_eq!(names, ["n1"], "who does not answer is left out");
+    let one: serde_json::Value = list.items[0].tree().expect("JSON");
+    assert_eq!(one["usage"], json!({ "cpu": "1000000n", "memory": "1024Ki" }));
+    let missing = admin(&served.world).get(&metrics, "", "n2").await.expect_err("n2 does not answer");
+    assert_eq!((missing.code, missing.message.as_str()), (404, "nodes.metrics.k8s.io \"n2\" not found"));
 }

@@ -132,6 +132,24 @@ pub struct AgentArgs {
     /// Use this CRI socket instead of a containerd of our own
     #[arg(long)]
     pub runtime_endpoint: Option<PathBuf>,
+    /// Server for names outside the cluster; `none` refuses them [default: those of /etc/resolv.conf]
+    #[arg(long)]
+    pub upstream_dns: Vec<String>,
+    /// Registry mirrors, CAs and users [default: /etc/kybern/registries.yaml]
+    #[arg(long)]
+    pub private_registry: Option<PathBuf>,
+    /// Sysctls that pods may set besides the safe ones, such as kernel.msg*
+    #[arg(long, value_delimiter = ',')]
+    pub allowed_unsafe_sysctls: Vec<String>,
+    /// Directory of pods that run without the API [default: DATA-DIR/pod-manifests]
+    #[arg(long)]
+    pub pod_manifest_path: Option<PathBuf>,
+    /// What pods do not get, such as cpu=500m,memory=1Gi
+    #[arg(long, value_delimiter = ',')]
+    pub system_reserved: Vec<String>,
+    /// When pods are evicted, such as memory.available<100Mi,nodefs.available<10%
+    #[arg(long, value_delimiter = ',')]
+    pub eviction_hard: Vec<String>,
     /// Send traces to this OTLP endpoint, http://HOST:4317
     #[arg(long, env = "KYBERN_OTLP_ENDPOINT")]
     pub otlp_endpoint: Option<String>,

@@ -30,6 +30,12 @@ struct File {
     node_taint: Vec<String>,
     cgroup_root: Option<String>,
     runtime_endpoint: Option<PathBuf>,
+    upstream_dns: Vec<String>,
+    private_registry: Option<PathBuf>,
+    allowed_unsafe_sysctls: Vec<String>,
+    pod_manifest_path: Option<PathBuf>,
+    system_reserved: Vec<String>,
+    eviction_hard: Vec<String>,
     otlp_endpoint: Option<String>,
     debug: bool,
 }
@@ -88,6 +94,18 @@ pub struct Agent {
     pub cgroup_root: String,
     /// An external CRI socket.
     pub runtime_endpoint: Option<PathBuf>,
+    /// Servers for names outside the cluster; None: the machine's own. Empty: there are none.
+    pub upstream_dns: Option<Vec<IpAddr>>,
+    /// Registry settings.
+    pub registries: PathBuf,
+    /// Sysctls that pods may set besides the safe ones.
+    pub unsafe_sysctls: Vec<String>,
+    /// Directory of static pods.
+    pub manifests: PathBuf,
+    /// What pods do not get: resource and quantity.
+    pub reserved: Vec<(String, String)>,
+    /// Eviction thresholds as written; empty: the usual ones.
+    pub eviction_hard: Vec<String>,
     /// Pod addresses of the whole cluster.
     pub cluster_cidr: Ipv4Net,
     /// Service addresses.
@@ -151,23 +169,56 @@ impl Agent {
             let (k, v) = l.split_once('=').with_context(|| format!("--node-label {l}: must be key=value"))?;
             labels.push((k.to_owned(), v.to_owned()));
         }
-        let mut taints = args.node_taint;
-        taints.extend(file.node_taint);
+        let data_dir = args.data_dir.or(file.data_dir).unwrap_or_else(|| "/var/lib/kybern".into());
+        let mut reserved = Vec::new();
+        for r in both(args.system_reserved, file.system_reserved) {
+            let (k, v) =
+                r.split_once('=').with_context(|| format!("--system-reserved {r}: must be resource=quantity"))?;
+            reserved.push((k.to_owned(), v.to_owned()));
+        }
         Ok(Self {
             server,
             token: args.token.or(file.token),
-            data_dir: args.data_dir.or(file.data_dir).unwrap_or_else(|| "/var/lib/kybern".into()),
+            upstream_dns: upstream_dns(&both(args.upstream_dns, file.upstream_dns))?,
+            registries: args
+                .private_registry
+                .or(file.private_registry)
+                .unwrap_or_else(|| "/etc/kybern/registries.yaml".into()),
+            unsafe_sysctls: both(args.allowed_unsafe_sysctls, file.allowed_unsafe_sysctls),
+            manifests: args
+                .pod_manifest_path
+                .or(file.pod_manifest_path)
+                .unwrap_or_else(|| data_dir.join("pod-manifests")),
+            reserved,
+            eviction_hard: both(args.eviction_hard, file.eviction_hard),
+            data_dir,
             run_dir: args.run_dir.or(file.run_dir).unwrap_or_else(|| "/run/kybern".into()),
             name: node_name(args.node_name.or(file.node_name))?,
             address: own_address(args.node_ip.or(file.node_ip))?,
             labels,
-            taints,
+            taints: both(args.node_taint, file.node_taint),
             cgroup_root: args.cgroup_root.or(file.cgroup_root).unwrap_or_else(|| "kybern".into()),
             runtime_endpoint: args.runtime_endpoint.or(file.runtime_endpoint),
             cluster_cidr: cidr("cluster-cidr", args.cluster_cidr.or(file.cluster_cidr), "10.42.0.0/16")?,
             service_cidr: cidr("service-cidr", args.service_cidr.or(file.service_cidr), "10.43.0.0/16")?,
         })
     }
+}
+
+/// What the flags say, then what the file says.
+fn both(mut flags: Vec<String>, file: Vec<String>) -> Vec<String> {
+    flags.extend(file);
+    flags
+}
+
+/// None: nothing is said.
+fn upstream_dns(given: &[String]) -> Result<Option<Vec<IpAddr>>> {
+    if given.is_empty() {
+        return Ok(None);
+    }
+    let servers = given.iter().filter(|a| *a != "none");
+    let parse = |a: &String| a.parse().with_context(|| format!("--upstream-dns {a}: must be an address or none"));
+    servers.map(parse).collect::<Result<_>>().map(Some)
 }
 
 fn read(path: &Path) -> Result<File> {
@@ -281,6 +332,15 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         assert!(error.contains("profiles[0].percentageOfNodesToScore: Invalid value: 400"), "{error}");
         assert!(server(args()).is_err(), "a file that is not there is no default");
+    }
+
+    #[test]
+    fn no_upstream_is_something_else_than_none_given() {
+        let given = |texts: &[&str]| upstream_dns(&texts.iter().map(|t| (*t).to_owned()).collect::<Vec<_>>());
+        assert_eq!(given(&[]).unwrap(), None);
+        assert_eq!(given(&["none"]).unwrap(), Some(vec![]));
+        assert_eq!(given(&["192.0.2.1"]).unwrap(), Some(vec![IpAddr::from([192, 0, 2, 1])]));
+        assert!(given(&["here"]).unwrap_err().to_string().contains("--upstream-dns here"));
     }
 
     #[test]

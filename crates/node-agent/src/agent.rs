@@ -7,14 +7,19 @@ use crate::dns::Upstream;
 use crate::error::{Error, Result};
 use crate::events::Recorder;
 use crate::feed::{Feed, FeedConfig, tls_connect};
+use crate::images::credentials::Keyring;
 use crate::images::pull::Puller;
+use crate::images::registries::Registries;
 use crate::network::{NetworkConfig, NodeNetwork};
 use crate::node::capacity::Capacity;
 use crate::node::certificate::{self, Credential, Store};
+use crate::node::guard::Guard;
+use crate::node::stats::Stats;
 use crate::node::status::NodeStatus;
 use crate::node::{lease, system};
+use crate::pods::admit::Abilities;
 use crate::pods::find::RuntimeContainers;
-use crate::pods::{Pods, Shared};
+use crate::pods::{Pods, Shared, security};
 use crate::references::References;
 use crate::runtime::Runtime;
 use crate::runtime::containerd::Containerd;
@@ -32,12 +37,16 @@ use kybern_client::transport::{Resource, Selection, Transport};
 use kybern_client::write::Writer;
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::Arc;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 /// Changes of containers that wait to be looked at. More may wait in the runtime.
 const CHANGES: usize = 256;
+
+/// Orders to pods that wait to be passed on.
+const ORDERS: usize = 16;
 
 /// How to get into the cluster.
 #[derive(Debug, Clone)]
@@ -61,19 +70,6 @@ pub struct Networks {
     pub backend: Backend,
 }
 
-/// What a started agent offers to whoever needs more of the node.
-#[derive(Clone)]
-pub struct Parts {
-    /// The way to the API.
-    pub feed: Feed,
-    /// TLS towards the servers, with the present certificate.
-    pub tls: Arc<ArcSwap<rustls::ClientConfig>>,
-    /// The container runtime.
-    pub runtime: Arc<dyn Runtime>,
-    /// Finds containers by pod.
-    pub containers: RuntimeContainers,
-}
-
 /// A node agent, ready to run.
 pub struct Agent {
     config: Config,
@@ -89,18 +85,19 @@ impl Agent {
         Self { config, join, networks, clock, ids }
     }
 
-    /// Runs the node until cancelled. Containers outlive it. `started` is called once the runtime and
-    /// the way to the API are there; it may spawn what needs them.
+    /// Runs the node until cancelled. Containers outlive it.
     ///
     /// # Errors
     /// When the runtime does not start or the cluster refuses the node.
-    pub async fn run(self, cancel: CancellationToken, started: impl FnOnce(Parts) + Send) -> Result<()> {
+    pub async fn run(self, cancel: CancellationToken) -> Result<()> {
         let paths = self.config.paths();
         for dir in [paths.data(), paths.state()] {
             std::fs::create_dir_all(dir).map_err(Error::file("create", dir))?;
         }
         system::prepare();
-        let (credential, engine) = tokio::try_join!(self.credential(&cancel), Engine::start(&self.config))?;
+        let registries = Registries::load(&self.config.registries)?;
+        let (credential, engine) =
+            tokio::try_join!(self.credential(&cancel), Engine::start(&self.config, &registries))?;
         let tls = Arc::new(ArcSwap::from(certificate::tls(&self.join.ca, Some(&credential))?));
         let feed = self.feed(
             {
@@ -118,9 +115,12 @@ impl Agent {
         self.keep_certificate(credential, &transport, &tls, &tasks);
         let runtime = engine.runtime();
         let containers = RuntimeContainers::new(runtime.clone(), paths);
-        self.serve_streams(&feed, &tls, &runtime, &containers, &tasks);
-        started(Parts { feed, tls, runtime: runtime.clone(), containers });
-        self.run_node(transport, runtime, engine, &tasks).await;
+        let stats = Stats::new(&self.config.name, runtime.clone(), self.clock.clone(), self.config.data_dir.clone());
+        let stats = Arc::new(stats);
+        let services =
+            Services { runtime, containers: Arc::new(containers), clock: self.clock.clone(), stats: stats.clone() };
+        self.serve_streams(&feed, &tls, services, &tasks);
+        self.run_node(transport, engine, registries.keyring(), stats, &tasks).await;
         tasks.tracker.close();
         tasks.tracker.wait().await;
         Ok(())
@@ -159,17 +159,8 @@ impl Agent {
     }
 
     /// Keeps a reverse stream to every server: logs, exec, attach and port-forward come over them.
-    fn serve_streams(
-        &self,
-        feed: &Feed,
-        tls: &Arc<ArcSwap<rustls::ClientConfig>>,
-        runtime: &Arc<dyn Runtime>,
-        containers: &RuntimeContainers,
-        tasks: &Tasks,
-    ) {
+    fn serve_streams(&self, feed: &Feed, tls: &Arc<ArcSwap<rustls::ClientConfig>>, services: Services, tasks: &Tasks) {
         let tls = tls.clone();
-        let services =
-            Services { runtime: runtime.clone(), containers: Arc::new(containers.clone()), clock: self.clock.clone() };
         let streams = Streams {
             node: self.config.name.clone(),
             connect: tls_connect(move || tls.load_full()),
@@ -207,7 +198,7 @@ impl Agent {
             Some(IpAddr::V4(a)) => Ok(*a),
             _ => Err(Error::Pod("the node and cluster DNS need IPv4 addresses".into())),
         };
-        let program = std::env::current_exe().map_err(Error::file("find", std::path::Path::new("/proc/self/exe")))?;
+        let program = std::env::current_exe().map_err(Error::file("find", Path::new("/proc/self/exe")))?;
         let config = NetworkConfig {
             node: self.config.name.clone(),
             address: ipv4(Some(&self.config.node_ip))?,
@@ -219,28 +210,58 @@ impl Agent {
             data_dir: paths.data().join("cni/addresses"),
             cni: cni::Paths { bin_dir: paths.cni_bin(), conf_dir: paths.cni_conf() },
             program,
-            upstream: Upstream::from_resolv_conf(&std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default()),
+            upstream: self.upstream(),
         };
         Ok(NodeNetwork::start(config, informers, cancel))
     }
 
-    async fn run_node(&self, transport: Arc<dyn Transport>, runtime: Arc<dyn Runtime>, engine: Engine, tasks: &Tasks) {
+    /// Where names outside the cluster are asked for.
+    fn upstream(&self) -> Upstream {
+        match &self.config.upstream_dns {
+            Some(servers) => Upstream::new(servers.iter().map(|a| (*a, 53).into()).collect()),
+            None => Upstream::from_resolv_conf(&std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default()),
+        }
+    }
+
+    /// Debian's containerd has neither user namespaces nor strict groups.
+    fn abilities(&self) -> Abilities {
+        Abilities {
+            apparmor: Path::new("/sys/kernel/security/apparmor").exists(),
+            user_namespaces: false,
+            strict_groups: false,
+            unsafe_sysctls: self.config.unsafe_sysctls.clone(),
+        }
+    }
+
+    async fn run_node(
+        &self,
+        transport: Arc<dyn Transport>,
+        engine: Engine,
+        keyring: Keyring,
+        stats: Arc<Stats>,
+        tasks: &Tasks,
+    ) {
         let cancel = &tasks.cancel;
+        let runtime = engine.runtime();
         let informers = InformerSet::new(transport.clone(), HashMap::new(), cancel.clone());
         let network = match self.network(&informers, cancel) {
             Ok(network) => network,
             Err(e) => return tracing::error!(error = %e, "no pod network"),
         };
         let capacity = Capacity::probe(&self.config.data_dir);
+        let allocatable = capacity.allocatable(&self.config.reserved, self.config.eviction.memory_reserve());
         let writer = Writer::new(transport.clone(), "kubelet", 0);
-        let status = NodeStatus::new(
-            self.config.clone(),
+        let pressures = watch::Sender::default();
+        let status = NodeStatus {
+            config: self.config.clone(),
             capacity,
-            runtime.clone(),
-            writer.clone(),
-            self.clock.clone(),
-            network.ready(),
-        );
+            allocatable,
+            runtime: runtime.clone(),
+            writer: writer.clone(),
+            clock: self.clock.clone(),
+            network: network.ready(),
+            pressures: pressures.subscribe(),
+        };
         let Some(uid) = cancel.run_until_cancelled(status.register()).await else { return };
         tasks.spawn(status.run(cancel.clone()));
         tasks.spawn(lease::run(writer.clone(), self.config.name.clone(), uid, self.clock.clone(), cancel.clone()));
@@ -251,11 +272,23 @@ impl Agent {
         let (changes, changed) = mpsc::channel(CHANGES);
         tasks.spawn(engine.supervise(changes, cancel.clone()));
         let pods = Resource::new("", "v1", "pods");
-        let mine = Selection { fields: format!("spec.nodeName={}", self.config.name), ..Selection::default() };
-        let informer = Informer::start(transport.clone(), pods.clone(), mine, None, cancel.clone());
+        let selection = Selection { fields: format!("spec.nodeName={}", self.config.name), ..Selection::default() };
+        let mine = Informer::start(transport.clone(), pods.clone(), selection, None, cancel.clone());
+        let (orders, commands) = mpsc::channel(ORDERS);
+        let guard = Guard {
+            paths: self.config.paths(),
+            runtime: runtime.clone(),
+            stats,
+            clock: self.clock.clone(),
+            pods: mine.clone(),
+            orders,
+            thresholds: self.config.eviction.clone(),
+            pressures,
+        };
+        tasks.spawn(guard.run(cancel.clone()));
         let shared = Shared {
             paths: self.config.paths(),
-            puller: Arc::new(Puller::new(runtime.clone(), self.clock.clone())),
+            puller: Arc::new(Puller::new(runtime.clone(), self.clock.clone(), keyring)),
             cgroups: Cgroups::new(&self.config.cgroup_root),
             references: References::new(transport, cancel.clone()),
             tokens: Tokens::new(writer.clone()),
@@ -264,13 +297,17 @@ impl Agent {
             runtime,
             clock: self.clock.clone(),
             services: informers.all(&Resource::new("", "v1", "services")),
+            mine,
             capacity,
+            allocatable: (allocatable.cpu_milli, allocatable.memory),
+            abilities: self.abilities(),
+            seccomp: security::seccomp_supported(),
             network_ready: network.ready(),
             pods,
             known: Default::default(),
             config: self.config.clone(),
         };
-        Pods::new(Arc::new(shared)).run(informer, changed, cancel.clone()).await;
+        Pods::new(Arc::new(shared)).run(changed, commands, cancel.clone()).await;
     }
 }
 
@@ -293,12 +330,13 @@ enum Engine {
 }
 
 impl Engine {
-    async fn start(config: &Config) -> Result<Self> {
+    async fn start(config: &Config, registries: &Registries) -> Result<Self> {
         if let Some(socket) = &config.runtime_endpoint {
             let cri = Cri::new(channel(socket)?);
             cri.version().await?;
             return Ok(Self::Foreign(Box::new(cri)));
         }
+        registries.write(&config.paths().registry_hosts())?;
         let containerd = Containerd::start(&config.paths()).await?;
         containerd.ensure_pause_image().await?;
         Ok(Self::Own(Box::new(containerd)))

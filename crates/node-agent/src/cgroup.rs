@@ -9,6 +9,8 @@ const MOUNT: &str = "/sys/fs/cgroup";
 pub const CPU_PERIOD: i64 = 100_000;
 /// The smallest quota the kernel takes, in microseconds.
 const MIN_QUOTA: i64 = 1_000;
+/// Version 1 tells "no limit" by a number near the largest.
+const UNLIMITED: i64 = i64::MAX / 2;
 /// The smallest number of CPU shares.
 const MIN_SHARES: i64 = 2;
 /// The largest.
@@ -125,6 +127,15 @@ impl Cgroups {
             }
         }
         Ok(())
+    }
+
+    /// The memory limit of a cgroup in bytes; None: it has none.
+    pub fn memory_limit(&self, cgroup: &str) -> Option<i64> {
+        self.hierarchies.iter().find_map(|hierarchy| {
+            let file = if hierarchy.controller.is_empty() { "memory.max" } else { "memory.limit_in_bytes" };
+            let text = std::fs::read_to_string(below(&hierarchy.path, cgroup).join(file)).ok()?;
+            text.trim().parse().ok().filter(|limit| *limit < UNLIMITED)
+        })
     }
 
     /// Removes a cgroup and those below it in every hierarchy; what still has processes stays, and is

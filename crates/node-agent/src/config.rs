@@ -1,5 +1,7 @@
 //! What the agent is told at start, and where its files lie.
 
+use crate::node::pressure::Thresholds;
+use kybern_api::meta::quantity::Quantity;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -40,6 +42,19 @@ pub struct Config {
     pub cluster_dns: Vec<IpAddr>,
     /// The cluster's DNS domain.
     pub cluster_domain: String,
+    /// Servers for names outside the cluster; None: those of the machine's resolv.conf. An empty list
+    /// means that nothing outside can be reached: such names are refused at once.
+    pub upstream_dns: Option<Vec<IpAddr>>,
+    /// Registry settings (mirrors, CAs, users), in k3s's form; the file need not exist.
+    pub registries: PathBuf,
+    /// Sysctls that pods may set besides the safe ones.
+    pub unsafe_sysctls: Vec<String>,
+    /// Directory of static pods.
+    pub manifests: PathBuf,
+    /// What the machine keeps for itself: resource and quantity.
+    pub reserved: BTreeMap<String, Quantity>,
+    /// When pods are evicted.
+    pub eviction: Thresholds,
 }
 
 impl Config {
@@ -57,6 +72,12 @@ impl Config {
             max_pods: 110,
             cluster_dns: vec![IpAddr::from([10, 43, 0, 10])],
             cluster_domain: "cluster.local".into(),
+            upstream_dns: None,
+            registries: "/etc/kybern/registries.yaml".into(),
+            unsafe_sysctls: Vec::new(),
+            manifests: data_dir.join("pod-manifests"),
+            reserved: BTreeMap::new(),
+            eviction: Thresholds::default(),
         }
     }
     /// Where things lie.
@@ -100,6 +121,10 @@ impl Paths {
     /// containerd's generated configuration.
     pub fn containerd_config(&self) -> PathBuf {
         self.state.join("containerd.toml")
+    }
+    /// containerd's registry settings, a directory per registry.
+    pub fn registry_hosts(&self) -> PathBuf {
+        self.state.join("certs.d")
     }
     /// What containerd writes.
     pub fn containerd_log(&self) -> PathBuf {

@@ -59,6 +59,14 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
+    /// A settings file that cannot be used.
+    #[error("{path}: {why}")]
+    Settings {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// A pod that cannot be set up as it is written (a missing key, an unknown volume kind).
     #[error("{0}")]
     Pod(String),

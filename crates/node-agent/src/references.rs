@@ -1,7 +1,8 @@
 //! ConfigMaps and Secrets that pods of this node refer to: one watch per object while a pod uses it.
 
 use crate::error::{Error, Result};
-use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolume, PersistentVolumeClaim, Pod, Secret, Volume};
+use crate::pods::spec;
+use k8s_openapi::api::core::v1::{ConfigMap, Container, PersistentVolume, PersistentVolumeClaim, Pod, Secret, Volume};
 use kybern_api::object::Object;
 use kybern_client::informer::Informer;
 use kybern_client::store::Name;
@@ -165,7 +166,8 @@ fn names(pod: &Pod) -> BTreeSet<(&'static str, String)> {
     let mut found = BTreeSet::new();
     let Some(spec) = &pod.spec else { return found };
     let mut config_map = |name: &str| found.extend([("configmaps", name.to_owned())]);
-    let containers = || spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    let ephemeral: Vec<Container> = spec::ephemeral(spec).collect();
+    let containers = || spec::declared(spec).map(|(c, _)| c).chain(&ephemeral);
     for c in containers() {
         c.env_from.iter().flatten().filter_map(|f| f.config_map_ref.as_ref()).for_each(|r| config_map(&r.name));
         let sources = c.env.iter().flatten().filter_map(|e| e.value_from.as_ref());
@@ -184,6 +186,7 @@ fn names(pod: &Pod) -> BTreeSet<(&'static str, String)> {
     }
     volumes().filter_map(|v| v.secret.as_ref()?.secret_name.as_deref()).for_each(&mut secret);
     volumes().flat_map(projected).filter_map(|s| s.secret).for_each(|s| secret(&s.name));
+    spec.image_pull_secrets.iter().flatten().for_each(|s| secret(&s.name));
     found
 }
 
@@ -199,12 +202,14 @@ mod tests {
             "initContainers": [{"name": "i", "env": [
                 {"name": "X", "valueFrom": {"configMapKeyRef": {"name": "c2", "key": "k"}}},
                 {"name": "Y", "valueFrom": {"secretKeyRef": {"name": "s2", "key": "k"}}}]}],
+            "ephemeralContainers": [{"name": "e", "envFrom": [{"configMapRef": {"name": "c5"}}]}],
+            "imagePullSecrets": [{"name": "s5"}],
             "volumes": [
                 {"name": "v", "configMap": {"name": "c3"}}, {"name": "w", "secret": {"secretName": "s3"}},
                 {"name": "x", "projected": {"sources": [{"configMap": {"name": "c4"}}, {"secret": {"name": "s4"}}]}}],
         }}))
         .unwrap();
         let found: Vec<String> = names(&pod).into_iter().map(|(_, n)| n).collect();
-        assert_eq!(found, ["c1", "c2", "c3", "c4", "s1", "s2", "s3", "s4"]);
+        assert_eq!(found, ["c1", "c2", "c3", "c4", "c5", "s1", "s2", "s3", "s4", "s5"]);
     }
 }

@@ -49,7 +49,7 @@ fn container_config(command: &[&str]) -> pb::ContainerConfig {
 async fn start_sleeper(cri: &Cri, cgroup: &str, logs: &std::path::Path) -> String {
     std::fs::create_dir_all(logs.join("c")).expect("log directory");
     let sandbox = sandbox_config(cgroup, logs);
-    let id = cri.run_sandbox(sandbox.clone()).await.expect("sandbox");
+    let id = cri.run_sandbox(sandbox.clone(), "").await.expect("sandbox");
     let command = container_config(&["/bin/busybox", "sleep", "1000"]);
     let container = cri.create_container(&id, command, sandbox).await.expect("container");
     cri.start_container(&container).await.expect("start");

@@ -10,10 +10,12 @@ use kybern_client::write::Writer;
 use kybern_node_agent::cgroup::Cgroups;
 use kybern_node_agent::config::{Config, Paths};
 use kybern_node_agent::events::Recorder;
+use kybern_node_agent::images::credentials::Keyring;
 use kybern_node_agent::images::pull::Puller;
 use kybern_node_agent::node::capacity::Capacity;
+use kybern_node_agent::pods::admit::Abilities;
 use kybern_node_agent::pods::find::{Containers, RuntimeContainers};
-use kybern_node_agent::pods::{Pods, Shared};
+use kybern_node_agent::pods::{Command, Pods, Shared, security};
 use kybern_node_agent::references::References;
 use kybern_node_agent::runtime::Runtime;
 use kybern_node_agent::runtime::containerd::Containerd;
@@ -32,6 +34,7 @@ struct Node {
     paths: Paths,
     cancel: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
+    orders: mpsc::Sender<Command>,
 }
 
 async fn start(paths: &Paths, cgroup: &str, api: Api) -> Node {
@@ -50,9 +53,10 @@ async fn start(paths: &Paths, cgroup: &str, api: Api) -> Node {
         Informer::start(transport.clone(), resource, Selection::default(), None, cancel.clone())
     };
     let (changes, changed) = mpsc::channel(64);
+    let (orders, commands) = mpsc::channel(4);
     let shared = Shared {
         paths: paths.clone(),
-        puller: Arc::new(Puller::new(runtime.clone(), clock.clone())),
+        puller: Arc::new(Puller::new(runtime.clone(), clock.clone(), Keyring::default())),
         cgroups: Cgroups::new(cgroup),
         references: References::new(transport.clone(), cancel.clone()),
         tokens: Tokens::new(writer.clone()),
@@ -61,18 +65,22 @@ async fn start(paths: &Paths, cgroup: &str, api: Api) -> Node {
         runtime: runtime.clone(),
         clock,
         services: informer("services"),
+        mine: informer("pods"),
         capacity: Capacity::probe(paths.data()),
+        allocatable: (4000, 4 << 30),
+        abilities: Abilities::default(),
+        seccomp: security::seccomp_supported(),
         network_ready: watch::channel(true).1,
         pods: Resource::new("", "v1", "pods"),
         known: Default::default(),
         config,
     };
-    let pods = tokio::spawn(Pods::new(Arc::new(shared)).run(informer("pods"), changed, cancel.clone()));
+    let pods = tokio::spawn(Pods::new(Arc::new(shared)).run(changed, commands, cancel.clone()));
     let supervisor = tokio::spawn({
         let cancel = cancel.clone();
         async move { containerd.supervise(changes, cancel).await }
     });
-    Node { runtime, paths: paths.clone(), cancel, tasks: vec![pods, supervisor] }
+    Node { runtime, paths: paths.clone(), cancel, tasks: vec![pods, supervisor], orders }
 }
 
 impl Node {

@@ -119,7 +119,7 @@ impl Builder {
             admission: Arc::new(Chain::new(&switches).expect("known plugins")),
             issuer: self.issuer,
             sealer: self.sealer,
-            kinds: kinds::table().iter().cloned().map(Arc::new).collect(),
+            kinds: kinds::table().iter().cloned().chain(kinds::metrics::rows()).map(Arc::new).collect(),
             paths: Vec::new(),
             metrics: prometheus_client::registry::Registry::default(),
         });

@@ -18,6 +18,7 @@ mod core;
 mod discovery;
 mod events;
 mod flowcontrol;
+pub mod metrics;
 mod networking;
 mod node;
 mod pod_defaults;

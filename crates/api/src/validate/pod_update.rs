@@ -120,16 +120,60 @@ pub fn pod_ephemeral(new: &Field<'_, '_>, old: &Field<'_, '_>, out: &mut Causes)
     }
 }
 
-/// Checks a write to `resize`: CPU and memory of containers, nothing else.
+/// The resources that a resize may change.
+const RESIZABLE: [&str; 2] = ["cpu", "memory"];
+
+/// Checks a write to `resize`: CPU and memory of containers and sidecars, nothing else; what is there may
+/// change, not go.
 pub fn pod_resize(new: &Field<'_, '_>, old: &Field<'_, '_>, out: &mut Causes) {
-    let mut rest = new.value.clone();
     for list in ["containers", "initContainers"] {
-        for c in new.field(list).items() {
-            quantities::container_resources(&c.field("resources"), out);
+        let before = old.field(list);
+        for (c, was) in new.field(list).items().zip(before.items()) {
+            let (resources, was) = (c.field("resources"), was.field("resources"));
+            if resources.value != was.value {
+                quantities::container_resources(&resources, out);
+                kept(&resources, &was, out);
+            }
         }
-        restore_each(&mut rest, old.value, list, "resources");
     }
-    if rest != *old.value {
+    if fixed(new.value) != fixed(old.value) {
         new.forbidden("only cpu and memory resources are mutable", out);
+    }
+}
+
+/// Limits and requests may change and come, not go.
+fn kept(new: &Field<'_, '_>, old: &Field<'_, '_>, out: &mut Causes) {
+    for list in ["limits", "requests"] {
+        let (now, before) = (new.field(list), old.field(list));
+        if before.entries().any(|(name, _)| RESIZABLE.contains(&name) && !now.entry(name).present()) {
+            now.forbidden(&format!("resource {list} cannot be removed"), out);
+        }
+    }
+}
+
+/// A pod's spec without what a resize may change.
+fn fixed(spec: &Value) -> Value {
+    let mut spec = spec.clone();
+    tree::each(&mut spec, "containers", strip);
+    tree::each(&mut spec, "initContainers", |c| {
+        if tree::text(c, "restartPolicy") == "Always" {
+            strip(c);
+        }
+    });
+    spec
+}
+
+fn strip(container: &mut Value) {
+    let Some(resources) = tree::object(container, "resources") else { return };
+    for list in ["limits", "requests"] {
+        if let Some(map) = tree::object(resources, list) {
+            RESIZABLE.iter().for_each(|name| drop(tree::remove(map, name)));
+        }
+        if resources.get(list).and_then(Value::as_object).is_some_and(serde_json::Map::is_empty) {
+            tree::remove(resources, list);
+        }
+    }
+    if resources.as_object().is_some_and(serde_json::Map::is_empty) {
+        tree::remove(container, "resources");
     }
 }

@@ -84,6 +84,8 @@ fn scalar(name: &str, style: Style) -> Value {
             json!({"format": "int-or-string", "oneOf": [{"type": "integer"}, {"type": "string"}]})
         }
         (INT_OR_STRING, Style::V2) => json!({"type": "string", "format": "int-or-string"}),
+        // Kinds that are served beside the table have no schema.
+        (name, _) if name.starts_with("io.k8s.api.metrics.") => json!({"type": "object"}),
         (TIME | MICRO_TIME, _) => json!({"type": "string", "format": "date-time"}),
         _ => json!({"type": "string"}),
     }

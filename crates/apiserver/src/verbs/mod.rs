@@ -16,6 +16,7 @@ use crate::request::chain::Authorized;
 use crate::request::info::Verb;
 use crate::server::Inner;
 use crate::subresource;
+use crate::usage;
 use bytes::Bytes;
 use kybern_api::codec::{self, BodyType};
 use kybern_api::error::{Reason, Status, qualified};
@@ -95,6 +96,9 @@ impl Inner {
 
     /// Carries a request out.
     pub(crate) async fn run(&self, resource: &Resource, auth: Authorized, payload: Payload) -> Result<Answer, Status> {
+        if resource.def().group == kybern_api::kinds::metrics::GROUP {
+            return usage::run(self, resource, &auth).await;
+        }
         if !auth.attributes.subresource.is_empty() || resource.def().verbs.iter().all(|v| v == "create") {
             return subresource::run(self, resource, auth, payload).await;
         }

@@ -34,6 +34,9 @@ pub fn arguments(cluster: &Cluster, host: &Host) -> Vec<String> {
             flag("token", cluster.agent_token.clone());
             flag("run-dir", cluster.host_run_dir(host).display().to_string());
             flag("cgroup-root", cluster.cgroup(host));
+            // Nothing of a cluster leaves the machine: a query outside could only time out.
+            flag("upstream-dns", "none".into());
+            flag("private-registry", cluster.host_dir(host).join("registries.yaml").display().to_string());
             args.insert(0, "agent".into());
         }
     }

@@ -4,6 +4,7 @@ use crate::cli::AgentArgs;
 use crate::config::Agent as Settings;
 use crate::{footprint, telemetry};
 use anyhow::{Context, Result, bail};
+use kybern_api::meta::quantity::Quantity;
 use kybern_api::seam::{SystemClock, SystemIds};
 use kybern_authn::join::JoinToken;
 use kybern_authn::pki;
@@ -11,6 +12,7 @@ use kybern_authn::tls;
 use kybern_node_agent::agent::{Agent, Join, Networks};
 use kybern_node_agent::cni::Backend;
 use kybern_node_agent::config::{Config, Taint};
+use kybern_node_agent::node::pressure::Thresholds;
 use rustls::pki_types::ServerName;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -56,7 +58,7 @@ async fn work(settings: Settings, stop: CancellationToken) -> Result<()> {
         Networks { pods: settings.cluster_cidr, services: settings.service_cidr, backend: Backend::default() };
     let config = config(&settings)?;
     let agent = Agent::new(config, join, networks, Arc::new(SystemClock::default()), Arc::new(SystemIds));
-    Ok(agent.run(stop, |_| {}).await?)
+    Ok(agent.run(stop).await?)
 }
 
 fn config(settings: &Settings) -> Result<Config> {
@@ -65,9 +67,26 @@ fn config(settings: &Settings) -> Result<Config> {
     config.runtime_endpoint.clone_from(&settings.runtime_endpoint);
     config.labels = settings.labels.iter().cloned().collect();
     config.taints = settings.taints.iter().map(|t| taint(t)).collect::<Result<_>>()?;
+    config.upstream_dns.clone_from(&settings.upstream_dns);
+    config.unsafe_sysctls.clone_from(&settings.unsafe_sysctls);
+    config.registries.clone_from(&settings.registries);
+    config.manifests.clone_from(&settings.manifests);
+    config.reserved = settings.reserved.iter().map(|(k, v)| reserved(k, v)).collect::<Result<_>>()?;
+    config.eviction = match settings.eviction_hard.as_slice() {
+        [] => Thresholds::default(),
+        written => Thresholds::parse(written).map_err(|e| anyhow::anyhow!("--eviction-hard {e}"))?,
+    };
     let dns = settings.service_cidr.hosts().nth(9).context("--service-cidr has no tenth address for DNS")?;
     config.cluster_dns = vec![IpAddr::V4(dns)];
     Ok(config)
+}
+
+fn reserved(resource: &str, quantity: &str) -> Result<(String, Quantity)> {
+    if !["cpu", "memory", "ephemeral-storage", "pid"].contains(&resource) {
+        bail!("--system-reserved {resource}: must be cpu, memory, ephemeral-storage or pid");
+    }
+    let parsed = quantity.parse().map_err(|e| anyhow::anyhow!("--system-reserved {resource}={quantity}: {e}"))?;
+    Ok((resource.to_owned(), parsed))
 }
 
 fn taint(text: &str) -> Result<Taint> {

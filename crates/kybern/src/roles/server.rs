@@ -223,7 +223,12 @@ fn api_server(
         admission: Arc::new(kybern_admission::Chain::new(&kybern_admission::Switches::default())?),
         issuer: Some(assembly.issuer),
         sealer: Arc::new(keys.sealing.clone()),
-        kinds: kybern_api::kinds::table().iter().map(|d| Arc::new(d.clone())).collect(),
+        kinds: kybern_api::kinds::table()
+            .iter()
+            .cloned()
+            .chain(kybern_api::kinds::metrics::rows())
+            .map(Arc::new)
+            .collect(),
         paths: vec![(SERVER_BUNDLE_PATH.to_owned(), bundle)],
         metrics,
     }))

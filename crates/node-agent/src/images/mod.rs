@@ -1,6 +1,9 @@
 //! Images: getting them into the runtime from archives and registries.
 
 pub mod archive;
+pub mod credentials;
+pub mod gc;
 pub mod import;
 pub mod pull;
 pub mod reference;
+pub mod registries;

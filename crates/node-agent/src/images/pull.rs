@@ -1,12 +1,16 @@
 //! When an image is pulled, and what a pod is told meanwhile: the pull policies and their back-off.
 
+use super::credentials::Keyring;
 use super::reference;
+use crate::error::{Error, Result};
 use crate::runtime::Runtime;
 use jiff::{SignedDuration, Timestamp};
 use kybern_api::seam::Clock;
+use kybern_wire::cri as pb;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::Notify;
 
 /// Wait after the first failed pull; doubles.
@@ -43,11 +47,14 @@ impl Policy {
 pub enum Readiness {
     /// Start.
     Ready {
-        /// It came from its registry just now, for this pod.
-        pulled: bool,
+        /// It came from its registry just now, for this pod: how.
+        pulled: Option<Pulled>,
     },
     /// Wait; the pod is poked when the pull ends.
-    Pulling,
+    Pulling {
+        /// It has begun with this call.
+        begun: bool,
+    },
     /// Wait and say why.
     Waiting {
         /// `ErrImagePull`, `ImagePullBackOff`, `ErrImageNeverPull`, `InvalidImageName`.
@@ -59,13 +66,37 @@ pub enum Readiness {
     },
 }
 
+/// A pull that succeeded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pulled {
+    /// How long it took.
+    pub took: Duration,
+    /// The image's size in bytes.
+    pub size: u64,
+}
+
+/// What a pod wants an image for.
+#[derive(Clone, Copy)]
+pub struct Order<'a> {
+    /// The pod's uid.
+    pub pod: &'a str,
+    /// The image as it is written.
+    pub image: &'a str,
+    /// When to pull.
+    pub policy: Policy,
+    /// Notified at the end of a pull.
+    pub poke: &'a Arc<Notify>,
+    /// Credentials the pod brings.
+    pub keyring: &'a Keyring,
+}
+
 #[derive(Debug, Clone)]
 enum Pull {
     Running {
         waiting: Vec<Arc<Notify>>,
     },
     /// Pulled, and not yet used by the container that wanted it.
-    Done,
+    Done(Pulled),
     Failed {
         message: String,
         at: Timestamp,
@@ -79,18 +110,20 @@ enum Pull {
 pub struct Puller {
     runtime: Arc<dyn Runtime>,
     clock: Arc<dyn Clock>,
+    /// Credentials of the node itself.
+    node: Keyring,
     pulls: Mutex<HashMap<(String, String), Pull>>,
 }
 
 impl Puller {
     /// Over a runtime.
-    pub fn new(runtime: Arc<dyn Runtime>, clock: Arc<dyn Clock>) -> Self {
-        Self { runtime, clock, pulls: Mutex::default() }
+    pub fn new(runtime: Arc<dyn Runtime>, clock: Arc<dyn Clock>, node: Keyring) -> Self {
+        Self { runtime, clock, node, pulls: Mutex::default() }
     }
 
-    /// Is the image there as the policy wants it? Starts a pull where one is due; `poke` is notified
-    /// at its end.
-    pub async fn ensure(self: &Arc<Self>, pod: &str, image: &str, policy: Policy, poke: &Arc<Notify>) -> Readiness {
+    /// Is the image there as the policy wants it? Starts a pull where one is due.
+    pub async fn ensure(self: &Arc<Self>, order: Order<'_>) -> Readiness {
+        let Order { pod, image, policy, .. } = order;
         let Some(full) = reference::normalise(image) else {
             let message = format!(
                 "Failed to apply default image tag {image:?}: couldn't parse image name {image:?}: invalid reference format"
@@ -115,7 +148,7 @@ impl Puller {
                 }
             }
         }
-        self.pull(pod, image, full, poke)
+        self.pull(order, full)
     }
 
     /// Forgets what it knows of a pod.
@@ -124,25 +157,32 @@ impl Puller {
     }
 
     /// Was it pulled for this pod, and not yet used?
-    fn take_done(&self, pod: &str, image: &str) -> bool {
+    fn take_done(&self, pod: &str, image: &str) -> Option<Pulled> {
         let key = (pod.to_owned(), image.to_owned());
         let mut pulls = self.pulls.lock();
-        matches!(pulls.get(&key), Some(Pull::Done)) && pulls.remove(&key).is_some()
+        let Some(Pull::Done(pulled)) = pulls.get(&key) else { return None };
+        let pulled = *pulled;
+        pulls.remove(&key);
+        Some(pulled)
     }
 
-    fn pull(self: &Arc<Self>, pod: &str, image: &str, full: String, poke: &Arc<Notify>) -> Readiness {
+    fn pull(self: &Arc<Self>, order: Order<'_>, full: String) -> Readiness {
+        let Order { pod, image, poke, .. } = order;
         let key = (pod.to_owned(), image.to_owned());
         let now = self.clock.now();
         let mut pulls = self.pulls.lock();
         let mut last = None;
         match pulls.get_mut(&key) {
             Some(Pull::Running { waiting }) => {
-                waiting.push(poke.clone());
-                return Readiness::Pulling;
+                if !waiting.iter().any(|w| Arc::ptr_eq(w, poke)) {
+                    waiting.push(poke.clone());
+                }
+                return Readiness::Pulling { begun: false };
             }
-            Some(Pull::Done) => {
+            Some(Pull::Done(pulled)) => {
+                let pulled = Some(*pulled);
                 pulls.remove(&key);
-                return Readiness::Ready { pulled: true };
+                return Readiness::Ready { pulled };
             }
             Some(Pull::Failed { message, at, backoff, told }) if now < *at + *backoff => {
                 let retry_at = Some(*at + *backoff);
@@ -158,16 +198,46 @@ impl Puller {
         pulls.insert(key.clone(), Pull::Running { waiting: vec![poke.clone()] });
         drop(pulls);
         let this = self.clone();
-        tokio::spawn(async move { this.run(key, full, last).await });
-        Readiness::Pulling
+        let mut keyring = order.keyring.clone();
+        keyring.extend(&self.node);
+        let credentials = keyring.for_image(&full);
+        tokio::spawn(async move { this.run(key, full, credentials, last).await });
+        Readiness::Pulling { begun: true }
     }
 
-    async fn run(&self, key: (String, String), full: String, last: Option<SignedDuration>) {
-        let outcome = self.runtime.pull(&full, None).await;
+    /// Pulls with one credential after the other; without any, as nobody.
+    async fn fetch(&self, full: &str, credentials: Vec<pb::AuthConfig>) -> Result<String> {
+        let mut attempts: Vec<Option<pb::AuthConfig>> = credentials.into_iter().map(Some).collect();
+        if attempts.is_empty() {
+            attempts.push(None);
+        }
+        let mut failed = None;
+        for credential in attempts {
+            match self.runtime.pull(full, credential).await {
+                Ok(id) => return Ok(id),
+                Err(e) => failed = Some(e),
+            }
+        }
+        Err(failed.unwrap_or_else(|| Error::Pod("no pull was tried".into())))
+    }
+
+    async fn run(
+        &self,
+        key: (String, String),
+        full: String,
+        credentials: Vec<pb::AuthConfig>,
+        last: Option<SignedDuration>,
+    ) {
+        let began = tokio::time::Instant::now();
+        let outcome = self.fetch(&full, credentials).await;
         let after = match outcome {
-            Ok(_) => Pull::Done,
+            Ok(_) => {
+                // A size that cannot be read is only missing from an event's text.
+                let size = self.runtime.image(&full).await.ok().flatten().map_or(0, |i| i.size);
+                Pull::Done(Pulled { took: began.elapsed(), size })
+            }
             Err(e) => Pull::Failed {
-                message: format!("failed to pull and unpack image {full:?}: {e}"),
+                message: e.to_string(),
                 at: self.clock.now(),
                 backoff: last.map_or(FIRST_BACKOFF, |b| (b * 2).min(MAX_BACKOFF)),
                 told: false,
@@ -191,21 +261,47 @@ impl Puller {
 mod tests {
     use super::*;
     use crate::runtime::fake::Fake;
+    use k8s_openapi::ByteString;
+    use k8s_openapi::api::core::v1::Secret;
     use kybern_api::seam::FixedClock;
-    use std::time::Duration;
+    use std::collections::BTreeMap;
 
     fn puller(images: &[&str]) -> (Arc<Puller>, Arc<Fake>, Arc<FixedClock>, Arc<Notify>) {
         let fake = Arc::new(Fake::with_images(images));
         let clock = Arc::new(FixedClock::new(Timestamp::UNIX_EPOCH));
-        (Arc::new(Puller::new(fake.clone(), clock.clone())), fake, clock, Arc::new(Notify::new()))
+        (Arc::new(Puller::new(fake.clone(), clock.clone(), Keyring::default())), fake, clock, Arc::new(Notify::new()))
     }
     fn reason(r: &Readiness) -> &'static str {
         match r {
-            Readiness::Ready { pulled: true } => "Pulled",
-            Readiness::Ready { pulled: false } => "Present",
-            Readiness::Pulling => "Pulling",
+            Readiness::Ready { pulled: Some(_) } => "Pulled",
+            Readiness::Ready { pulled: None } => "Present",
+            Readiness::Pulling { .. } => "Pulling",
             Readiness::Waiting { reason, .. } => reason,
         }
+    }
+
+    async fn order(puller: &Arc<Puller>, image: &str, policy: Policy, poke: &Arc<Notify>) -> Readiness {
+        let keyring = Keyring::default();
+        puller.ensure(Order { pod: "u", image, policy, poke, keyring: &keyring }).await
+    }
+
+    #[tokio::test]
+    async fn every_credential_is_tried() {
+        let (puller, fake, _, poke) = puller(&[]);
+        fake.state.lock().registry.insert("a.b/c:1".into());
+        fake.state.lock().password = Some("right".into());
+        let mut keyring = Keyring::default();
+        let json = br#"{"auths": {"a.b": {"username": "u", "password": "right"}, "a.b/c": {"username": "u", "password": "wrong"}}}"#;
+        let data = BTreeMap::from([(".dockerconfigjson".to_owned(), ByteString(json.to_vec()))]);
+        keyring.add_secret(&Secret { data: Some(data), ..Secret::default() }).unwrap();
+        let image = "a.b/c:1";
+        assert_eq!(reason(&order(&puller, image, Policy::IfNotPresent, &poke).await), "Pulling");
+        poke.notified().await;
+        assert_eq!(reason(&order(&puller, image, Policy::IfNotPresent, &poke).await), "ErrImagePull");
+        let with = Order { pod: "v", image, policy: Policy::IfNotPresent, poke: &poke, keyring: &keyring };
+        assert_eq!(reason(&puller.ensure(with).await), "Pulling");
+        poke.notified().await;
+        assert_eq!(reason(&puller.ensure(with).await), "Pulled");
     }
 
     #[test]
@@ -218,9 +314,9 @@ mod tests {
     #[tokio::test]
     async fn what_is_there_is_used_and_what_is_not_is_said() {
         let (puller, fake, _, poke) = puller(&["a.b/c:1"]);
-        assert_eq!(reason(&puller.ensure("u", "a.b/c:1", Policy::IfNotPresent, &poke).await), "Present");
-        assert_eq!(reason(&puller.ensure("u", "a.b/d:1", Policy::Never, &poke).await), "ErrImageNeverPull");
-        assert_eq!(reason(&puller.ensure("u", "a.b/D:1", Policy::Always, &poke).await), "InvalidImageName");
+        assert_eq!(reason(&order(&puller, "a.b/c:1", Policy::IfNotPresent, &poke).await), "Present");
+        assert_eq!(reason(&order(&puller, "a.b/d:1", Policy::Never, &poke).await), "ErrImageNeverPull");
+        assert_eq!(reason(&order(&puller, "a.b/D:1", Policy::Always, &poke).await), "InvalidImageName");
         assert!(fake.state.lock().calls.is_empty(), "nothing was pulled");
     }
 
@@ -228,20 +324,23 @@ mod tests {
     async fn failures_back_off_and_double() {
         let (puller, fake, clock, poke) = puller(&[]);
         for wait in [10, 20, 40] {
-            assert_eq!(puller.ensure("u", "a.b/c:1", Policy::IfNotPresent, &poke).await, Readiness::Pulling);
+            assert_eq!(
+                order(&puller, "a.b/c:1", Policy::IfNotPresent, &poke).await,
+                Readiness::Pulling { begun: true }
+            );
             poke.notified().await;
-            assert_eq!(reason(&puller.ensure("u", "a.b/c:1", Policy::IfNotPresent, &poke).await), "ErrImagePull");
-            let later = puller.ensure("u", "a.b/c:1", Policy::IfNotPresent, &poke).await;
+            assert_eq!(reason(&order(&puller, "a.b/c:1", Policy::IfNotPresent, &poke).await), "ErrImagePull");
+            let later = order(&puller, "a.b/c:1", Policy::IfNotPresent, &poke).await;
             let Readiness::Waiting { reason, retry_at, .. } = later else { panic!("{later:?}") };
             assert_eq!(reason, "ImagePullBackOff");
             assert_eq!(retry_at, Some(clock.now() + SignedDuration::from_secs(wait)));
             clock.advance(Duration::from_secs(wait.unsigned_abs()));
         }
         fake.state.lock().registry.insert("a.b/c:1".into());
-        assert_eq!(puller.ensure("u", "a.b/c:1", Policy::IfNotPresent, &poke).await, Readiness::Pulling);
+        assert_eq!(order(&puller, "a.b/c:1", Policy::IfNotPresent, &poke).await, Readiness::Pulling { begun: true });
         poke.notified().await;
         for expected in ["Pulled", "Present"] {
-            assert_eq!(reason(&puller.ensure("u", "a.b/c:1", Policy::IfNotPresent, &poke).await), expected);
+            assert_eq!(reason(&order(&puller, "a.b/c:1", Policy::IfNotPresent, &poke).await), expected);
         }
     }
 
@@ -250,9 +349,9 @@ mod tests {
         let (puller, fake, _, poke) = puller(&["a.b/c:1"]);
         fake.state.lock().registry.insert("a.b/c:1".into());
         for _ in 0..2 {
-            assert_eq!(puller.ensure("u", "a.b/c:1", Policy::Always, &poke).await, Readiness::Pulling);
+            assert_eq!(order(&puller, "a.b/c:1", Policy::Always, &poke).await, Readiness::Pulling { begun: true });
             poke.notified().await;
-            assert_eq!(reason(&puller.ensure("u", "a.b/c:1", Policy::Always, &poke).await), "Pulled");
+            assert_eq!(reason(&order(&puller, "a.b/c:1", Policy::Always, &poke).await), "Pulled");
         }
         assert_eq!(fake.state.lock().calls.len(), 2);
     }

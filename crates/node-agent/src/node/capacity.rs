@@ -1,6 +1,8 @@
 //! What the machine has to give.
 
+use kybern_api::meta::quantity::Quantity;
 use nix::sys::statvfs::statvfs;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Resources of the machine.
@@ -15,16 +17,55 @@ pub struct Capacity {
 }
 
 impl Capacity {
+    /// What is left for pods when the machine keeps `reserved` for itself, and `memory` bytes are never
+    /// used up because pods would be evicted before.
+    pub fn allocatable(self, reserved: &BTreeMap<String, Quantity>, memory: i64) -> Self {
+        let kept = |name: &str| reserved.get(name).copied().unwrap_or(Quantity::ZERO);
+        Self {
+            cpu_milli: (self.cpu_milli - kept("cpu").milli()).max(0),
+            memory: (self.memory - kept("memory").value() - memory).max(0),
+            disk: (self.disk - kept("ephemeral-storage").value()).max(0),
+        }
+    }
     /// Reads it from the kernel.
     pub fn probe(data_dir: &Path) -> Self {
         let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Self {
             cpu_milli: i64::try_from(cpus).unwrap_or(1) * 1000,
             memory: memory(&std::fs::read_to_string("/proc/meminfo").unwrap_or_default()),
-            disk: statvfs(data_dir).map_or(0, |s| {
-                i64::try_from(u128::from(s.blocks()) * u128::from(s.fragment_size())).unwrap_or(i64::MAX)
-            }),
+            disk: Disk::of(data_dir).unwrap_or_default().size,
         }
+    }
+}
+
+/// A file system.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Disk {
+    /// Bytes.
+    pub size: i64,
+    /// Bytes that may still be written.
+    pub free: i64,
+    /// Inodes; 0 where the file system makes them as needed.
+    pub inodes: i64,
+    /// Of them, those free.
+    pub free_inodes: i64,
+}
+
+impl Disk {
+    /// The file system that a path is on.
+    ///
+    /// # Errors
+    /// When the path cannot be looked at.
+    pub fn of(path: &Path) -> std::io::Result<Self> {
+        let s = statvfs(path)?;
+        let whole = |n: u128| i64::try_from(n).unwrap_or(i64::MAX);
+        let bytes = |blocks: u64| whole(u128::from(blocks) * u128::from(s.fragment_size()));
+        Ok(Self {
+            size: bytes(s.blocks()),
+            free: bytes(s.blocks_available()),
+            inodes: whole(s.files().into()),
+            free_inodes: whole(s.files_available().into()),
+        })
     }
 }
 
@@ -42,6 +83,16 @@ mod tests {
     fn memory_is_read_in_bytes() {
         assert_eq!(memory("MemTotal:       16384 kB\nMemFree: 1 kB\n"), 16 << 20);
         assert_eq!(memory(""), 0);
+    }
+
+    #[test]
+    fn what_is_reserved_is_not_for_pods() {
+        let all = Capacity { cpu_milli: 4000, memory: 1 << 30, disk: 100 };
+        let reserved = BTreeMap::from([("cpu".to_owned(), "500m".parse().unwrap())]);
+        let left = all.allocatable(&reserved, 100 << 20);
+        assert_eq!((left.cpu_milli, left.memory, left.disk), (3500, (1 << 30) - (100 << 20), 100));
+        let none = all.allocatable(&BTreeMap::from([("memory".to_owned(), "2Gi".parse().unwrap())]), 0);
+        assert_eq!(none.memory, 0);
     }
 
     #[test]

@@ -2,6 +2,9 @@
 
 pub mod capacity;
 pub mod certificate;
+pub mod guard;
 pub mod lease;
+pub mod pressure;
+pub mod stats;
 pub mod status;
 pub mod system;

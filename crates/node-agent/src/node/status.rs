@@ -1,6 +1,7 @@
 //! Registers the node and keeps its status.
 
 use super::capacity::Capacity;
+use super::pressure::Pressure;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::runtime::Runtime;
@@ -8,11 +9,13 @@ use crate::volumes::local::DIRECTORY;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use kybern_api::error::Reason;
+use kybern_api::meta::quantity::Quantity;
 use kybern_api::meta::time;
 use kybern_api::seam::Clock;
 use kybern_client::transport::{MERGE_PATCH, Resource};
 use kybern_client::typed::merge_diff;
 use kybern_client::write::{At, Writer};
+use kybern_wire::cri as pb;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -36,16 +39,28 @@ pub struct Health {
     pub runtime: Option<String>,
     /// Can pods be wired?
     pub network: bool,
+    /// What runs short.
+    pub pressures: Vec<Pressure>,
 }
 
 /// The node object's keeper.
 pub struct NodeStatus {
-    config: Config,
-    capacity: Capacity,
-    runtime: Arc<dyn Runtime>,
-    writer: Writer,
-    clock: Arc<dyn Clock>,
-    network: watch::Receiver<bool>,
+    /// Settings.
+    pub config: Config,
+    /// What the machine has.
+    pub capacity: Capacity,
+    /// What of it is for pods.
+    pub allocatable: Capacity,
+    /// The container runtime.
+    pub runtime: Arc<dyn Runtime>,
+    /// Writes as the node.
+    pub writer: Writer,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Can pods be wired?
+    pub network: watch::Receiver<bool>,
+    /// What the node runs short of.
+    pub pressures: watch::Receiver<Vec<Pressure>>,
 }
 
 fn nodes() -> Resource {
@@ -53,18 +68,6 @@ fn nodes() -> Resource {
 }
 
 impl NodeStatus {
-    /// For a node with these parts.
-    pub fn new(
-        config: Config,
-        capacity: Capacity,
-        runtime: Arc<dyn Runtime>,
-        writer: Writer,
-        clock: Arc<dyn Clock>,
-        network: watch::Receiver<bool>,
-    ) -> Self {
-        Self { config, capacity, runtime, writer, clock, network }
-    }
-
     /// Creates the node, or takes over the one that is there; its uid. Repeats until the API answers.
     pub async fn register(&self) -> String {
         loop {
@@ -144,12 +147,14 @@ impl NodeStatus {
                 () = cancel.cancelled() => return,
                 () = tokio::time::sleep(pause) => {}
                 Ok(()) = self.network.changed() => {}
+                Ok(()) = self.pressures.changed() => {}
             }
         }
     }
 
     async fn health(&mut self) -> Health {
         let network = *self.network.borrow_and_update();
+        let pressures = self.pressures.borrow_and_update().clone();
         let runtime = match self.runtime.status().await {
             Err(e) => Some(format!("container runtime is down: {e}")),
             Ok(conditions) => conditions
@@ -157,7 +162,7 @@ impl NodeStatus {
                 .find(|c| c.r#type == "RuntimeReady" && !c.status)
                 .map(|c| format!("container runtime not ready: {}", c.message)),
         };
-        Health { runtime, network }
+        Health { runtime, network, pressures }
     }
 
     async fn write(&self, health: &Health) -> Result<()> {
@@ -171,9 +176,12 @@ impl NodeStatus {
             { "type": "InternalIP", "address": self.config.node_ip.to_string() },
             { "type": "Hostname", "address": self.config.name },
         ]);
-        let resources = resources(&self.capacity, self.config.max_pods);
-        new["capacity"] = resources.clone();
-        new["allocatable"] = resources;
+        new["capacity"] = resources(&self.capacity, self.config.max_pods);
+        new["allocatable"] = resources(&self.allocatable, self.config.max_pods);
+        new["images"] = images(self.runtime.images().await?);
+        new["runtimeHandlers"] =
+            json!([{ "name": "", "features": { "recursiveReadOnlyMounts": false, "userNamespaces": false } }]);
+        new["features"] = json!({ "supplementalGroupsPolicy": false });
         new["nodeInfo"] = node_info(&version.unwrap_or_default());
         new["conditions"] = conditions(&old, health, self.clock.now());
         let Some(diff) = merge_diff(&old, &new) else { return Ok(()) };
@@ -185,11 +193,24 @@ impl NodeStatus {
 /// `capacity` and `allocatable` of a node.
 pub fn resources(capacity: &Capacity, pods: u32) -> Value {
     json!({
-        "cpu": (capacity.cpu_milli / 1000).to_string(),
+        "cpu": Quantity::from_milli(capacity.cpu_milli).to_string(),
         "memory": format!("{}Ki", capacity.memory / 1024),
         "ephemeral-storage": format!("{}Ki", capacity.disk / 1024),
         "pods": pods.to_string(),
     })
+}
+
+/// The node's images, the largest first. Kubernetes tells no more of them than this.
+fn images(mut images: Vec<pb::Image>) -> Value {
+    const TOLD: usize = 50;
+    /// Names told of one image.
+    const NAMES: usize = 5;
+    images.sort_by(|a, b| (b.size, &a.id).cmp(&(a.size, &b.id)));
+    let told = images.into_iter().take(TOLD).map(|i| {
+        let names: Vec<String> = i.repo_digests.into_iter().chain(i.repo_tags).take(NAMES).collect();
+        json!({ "names": names, "sizeBytes": i.size })
+    });
+    told.collect()
 }
 
 fn node_info(runtime: &str) -> Value {
@@ -213,17 +234,35 @@ fn node_info(runtime: &str) -> Value {
 /// The conditions, with heartbeat now and the transition time of what did not change.
 pub fn conditions(old: &Value, health: &Health, now: Timestamp) -> Value {
     let ready = match (&health.runtime, health.network) {
-        (None, true) => ("True", "KubeletReady", "the node agent is posting ready status".to_owned()),
+        (None, true) => ("True", "KubeletReady", "kubelet is posting ready status".to_owned()),
         (Some(why), _) => ("False", "KubeletNotReady", why.clone()),
         (None, false) => {
             ("False", "KubeletNotReady", "container runtime network not ready: waiting for the pod network".to_owned())
         }
     };
-    let good = |kind: &'static str, reason: &'static str, message: &str| (kind, ("False", reason, message.to_owned()));
+    let pressure = |kind: &'static str, of: Pressure, good: (&'static str, &str), bad: (&'static str, &str)| {
+        let (status, (reason, message)) = if health.pressures.contains(&of) { ("True", bad) } else { ("False", good) };
+        (kind, (status, reason, message.to_owned()))
+    };
     let all = [
-        good("MemoryPressure", "KubeletHasSufficientMemory", "the node has sufficient memory available"),
-        good("DiskPressure", "KubeletHasNoDiskPressure", "the node has no disk pressure"),
-        good("PIDPressure", "KubeletHasSufficientPID", "the node has sufficient PID available"),
+        pressure(
+            "MemoryPressure",
+            Pressure::Memory,
+            ("KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
+            ("KubeletHasInsufficientMemory", "kubelet has insufficient memory available"),
+        ),
+        pressure(
+            "DiskPressure",
+            Pressure::Disk,
+            ("KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
+            ("KubeletHasDiskPressure", "kubelet has disk pressure"),
+        ),
+        pressure(
+            "PIDPressure",
+            Pressure::Pids,
+            ("KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+            ("KubeletHasInsufficientPID", "kubelet has insufficient PID available"),
+        ),
         ("Ready", ready),
     ];
     let present: Vec<Value> = old.get("conditions").and_then(Value::as_array).cloned().unwrap_or_default();
@@ -249,18 +288,43 @@ mod tests {
     }
 
     #[test]
+    fn a_pressure_is_a_condition() {
+        let health = Health { pressures: vec![Pressure::Disk], ..Health::default() };
+        let made = conditions(&json!({}), &health, Timestamp::UNIX_EPOCH);
+        let of = |kind: &str| made.as_array().unwrap().iter().find(|c| c["type"] == kind).unwrap().clone();
+        assert_eq!(
+            (of("DiskPressure")["status"].clone(), of("DiskPressure")["reason"].clone()),
+            (json!("True"), json!("KubeletHasDiskPressure"))
+        );
+        assert_eq!(of("MemoryPressure")["status"], "False");
+    }
+
+    #[test]
+    fn images_are_told_the_largest_first() {
+        let image = |id: &str, size| pb::Image {
+            id: id.into(),
+            size,
+            repo_tags: vec![format!("r.x/{id}:1")],
+            ..Default::default()
+        };
+        let told = images((0..60).map(|n| image(&format!("i{n}"), n)).collect());
+        assert_eq!(told.as_array().unwrap().len(), 50);
+        assert_eq!(told[0], json!({ "names": ["r.x/i59:1"], "sizeBytes": 59 }));
+    }
+
+    #[test]
     fn a_node_is_ready_with_runtime_and_network() {
         let at = |s| Timestamp::from_second(s).unwrap();
-        let first = conditions(&json!({}), &Health { runtime: None, network: false }, at(0));
+        let first = conditions(&json!({}), &Health { network: false, ..Health::default() }, at(0));
         assert_eq!(ready(&first)["status"], "False");
         let old = json!({ "conditions": first });
-        let second = conditions(&old, &Health { runtime: None, network: true }, at(5));
+        let second = conditions(&old, &Health { network: true, ..Health::default() }, at(5));
         assert_eq!(
             (&ready(&second)["status"], &ready(&second)["lastTransitionTime"]),
             (&json!("True"), &json!("1970-01-01T00:00:05Z"))
         );
         let old = json!({ "conditions": second });
-        let third = conditions(&old, &Health { runtime: None, network: true }, at(9));
+        let third = conditions(&old, &Health { network: true, ..Health::default() }, at(9));
         assert_eq!(ready(&third)["lastTransitionTime"], "1970-01-01T00:00:05Z");
         assert_eq!(ready(&third)["lastHeartbeatTime"], "1970-01-01T00:00:09Z");
     }

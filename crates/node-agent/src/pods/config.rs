@@ -1,7 +1,7 @@
 //! What CRI is told about a pod's sandbox and containers.
 
 use super::observe::BACKOFF_STEP;
-use super::{env, resources, security};
+use super::{dns, env, resources, security};
 use crate::config::{Config, Paths};
 use crate::error::{Error, Result};
 use crate::runtime::{CONTAINER_NAME, POD_NAME, POD_NAMESPACE, POD_UID};
@@ -11,7 +11,9 @@ use kybern_wire::cri as pb;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-/// Longest host name the kernel takes.
+/// Longest full name the kernel takes.
+const MAX_FQDN: usize = 64;
+/// Longest short name.
 const MAX_HOSTNAME: usize = 63;
 
 /// Where a container's last words go on the node.
@@ -45,13 +47,24 @@ fn labels(pod: &Pod) -> HashMap<String, String> {
     own.map(|(k, v)| (k.to_owned(), v.to_owned())).into()
 }
 
-/// The sandbox of a pod.
-pub fn sandbox(config: &Config, pod: &Pod, attempt: u32, cgroup: &str) -> pb::PodSandboxConfig {
+/// The sandbox of a pod, and what of its name resolution had to be left out.
+///
+/// # Errors
+/// When its host name cannot be.
+pub fn sandbox(
+    config: &Config,
+    pod: &Pod,
+    attempt: u32,
+    cgroup: &str,
+    seccomp: bool,
+) -> Result<(pb::PodSandboxConfig, Vec<String>)> {
     let (namespace, name, uid) = identity(pod);
     let spec = pod.spec.clone().unwrap_or_default();
+    let resolv = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    let resolution = dns::resolution(config, pod, &spec, &resolv);
     let mut all = labels(pod);
     all.extend(pod.metadata.labels.clone().unwrap_or_default());
-    pb::PodSandboxConfig {
+    let sandbox = pb::PodSandboxConfig {
         metadata: Some(pb::PodSandboxMetadata {
             name: name.into(),
             uid: uid.into(),
@@ -59,27 +72,44 @@ pub fn sandbox(config: &Config, pod: &Pod, attempt: u32, cgroup: &str) -> pb::Po
             attempt,
         }),
         // In the node's network there is no host name of one's own to set.
-        hostname: if host_network(pod) { String::new() } else { hostname(config, pod) },
+        hostname: if host_network(pod) { String::new() } else { kernel_hostname(config, pod)? },
         log_directory: config.paths().pod_logs(namespace, name, uid).display().to_string(),
-        dns_config: dns(config, pod, &spec),
+        dns_config: Some(resolution.config),
         port_mappings: ports(&spec),
         labels: all,
         annotations: pod.metadata.annotations.clone().unwrap_or_default().into_iter().collect(),
         linux: Some(pb::LinuxPodSandboxConfig {
             cgroup_parent: cgroup.into(),
-            security_context: Some(security::sandbox(&spec)),
+            security_context: Some(security::sandbox(&spec, seccomp)),
             sysctls: security::sysctls(&spec),
             resources: None,
         }),
-    }
+    };
+    Ok((sandbox, resolution.omitted))
 }
 
-/// The name a pod's processes see.
+/// The host name of a pod's kernel: the short one, or the full one where the pod wants that.
+fn kernel_hostname(config: &Config, pod: &Pod) -> Result<String> {
+    let full = pod.spec.as_ref().is_some_and(|s| s.set_hostname_as_fqdn == Some(true));
+    let Some(name) = fqdn(config, pod).filter(|_| full) else { return Ok(hostname(config, pod)) };
+    if name.len() > MAX_FQDN {
+        return Err(Error::Pod(format!(
+            "failed to construct FQDN from pod hostname and cluster domain, FQDN {name} is too long ({MAX_FQDN} \
+             characters is the max, {} characters requested)",
+            name.len()
+        )));
+    }
+    Ok(name)
+}
+
+/// The short name a pod's processes see.
 pub fn hostname(config: &Config, pod: &Pod) -> String {
     if host_network(pod) {
         return config.name.clone();
     }
-    let written = pod.spec.as_ref().and_then(|s| s.hostname.clone());
+    let spec = pod.spec.as_ref();
+    let overridden = spec.and_then(|s| s.hostname_override.clone().filter(|h| !h.is_empty()));
+    let written = overridden.or_else(|| spec.and_then(|s| s.hostname.clone()).filter(|h| !h.is_empty()));
     let mut name = written.or(pod.metadata.name.clone()).unwrap_or_default();
     name.truncate(MAX_HOSTNAME);
     name.trim_end_matches(['-', '.']).to_owned()
@@ -90,35 +120,6 @@ fn fqdn(config: &Config, pod: &Pod) -> Option<String> {
     let subdomain = pod.spec.as_ref()?.subdomain.as_deref().filter(|s| !s.is_empty())?;
     let namespace = pod.metadata.namespace.as_deref()?;
     Some(format!("{}.{subdomain}.{namespace}.svc.{}", hostname(config, pod), config.cluster_domain))
-}
-
-/// None: the node's own resolv.conf.
-fn dns(config: &Config, pod: &Pod, spec: &PodSpec) -> Option<pb::DnsConfig> {
-    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-    let own = spec.dns_config.clone();
-    let mut out = match spec.dns_policy.as_deref().unwrap_or("ClusterFirst") {
-        "ClusterFirst" if host_network(pod) && own.is_none() => return None,
-        "Default" if own.is_none() => return None,
-        "ClusterFirst" | "ClusterFirstWithHostNet" => {
-            let domain = &config.cluster_domain;
-            pb::DnsConfig {
-                servers: config.cluster_dns.iter().map(ToString::to_string).collect(),
-                searches: vec![format!("{namespace}.svc.{domain}"), format!("svc.{domain}"), domain.clone()],
-                options: vec!["ndots:5".into()],
-            }
-        }
-        _ => pb::DnsConfig::default(),
-    };
-    if let Some(more) = own {
-        out.servers.extend(more.nameservers.unwrap_or_default());
-        out.searches.extend(more.searches.unwrap_or_default());
-        for option in more.options.unwrap_or_default() {
-            let name = option.name.unwrap_or_default();
-            out.options.retain(|o| o.split(':').next() != Some(name.as_str()));
-            out.options.push(option.value.map_or(name.clone(), |v| format!("{name}:{v}")));
-        }
-    }
-    Some(out)
 }
 
 fn ports(spec: &PodSpec) -> Vec<pb::PortMapping> {
@@ -143,18 +144,27 @@ fn ports(spec: &PodSpec) -> Vec<pb::PortMapping> {
 /// The content of a pod's /etc/hosts.
 pub fn hosts(config: &Config, pod: &Pod, ips: &[String]) -> String {
     let mut text = if host_network(pod) {
-        std::fs::read_to_string("/etc/hosts").unwrap_or_default()
+        let own = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
+        format!("# Kubernetes-managed hosts file (host network).\n{own}")
     } else {
-        let mut text = "# Managed by the node agent.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n\
-                        fe00::0\tip6-localnet\nfe00::0\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n"
+        let mut text = "# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost \
+                        ip6-loopback\nfe00::0\tip6-localnet\nfe00::0\tip6-mcastprefix\nfe00::1\tip6-allnodes\n\
+                        fe00::2\tip6-allrouters\n"
             .to_owned();
         let host = hostname(config, pod);
         let names = fqdn(config, pod).map_or(host.clone(), |f| format!("{f}\t{host}"));
         ips.iter().for_each(|ip| text.push_str(&format!("{ip}\t{names}\n")));
         text
     };
-    for alias in pod.spec.iter().flat_map(|s| s.host_aliases.iter().flatten()) {
-        text.push_str(&format!("{}\t{}\n", alias.ip, alias.hostnames.clone().unwrap_or_default().join("\t")));
+    let aliases: Vec<String> = pod
+        .spec
+        .iter()
+        .flat_map(|s| s.host_aliases.iter().flatten())
+        .map(|alias| format!("{}\t{}\n", alias.ip, alias.hostnames.clone().unwrap_or_default().join("\t")))
+        .collect();
+    if !aliases.is_empty() {
+        text.push_str("\n# Entries added by HostAliases.\n");
+        text.push_str(&aliases.concat());
     }
     text
 }
@@ -180,6 +190,10 @@ pub struct Making<'a> {
     pub image: &'a pb::Image,
     /// The node's memory in bytes.
     pub memory: i64,
+    /// The container whose processes it sees (runtime id), where it debugs one.
+    pub target: Option<&'a str>,
+    /// Can the kernel filter system calls?
+    pub seccomp: bool,
 }
 
 /// One container; makes the files it needs on the node.
@@ -191,7 +205,6 @@ pub fn container(making: &Making<'_>) -> Result<pb::ContainerConfig> {
     let (command, args) = env::command(c, making.vars);
     let mut labels = labels(pod);
     labels.insert(CONTAINER_NAME.into(), c.name.clone());
-    let spec = pod.spec.clone().unwrap_or_default();
     let qos = resources::qos(pod);
     Ok(pb::ContainerConfig {
         metadata: Some(pb::ContainerMetadata { name: c.name.clone(), attempt: making.attempt }),
@@ -213,7 +226,13 @@ pub fn container(making: &Making<'_>) -> Result<pb::ContainerConfig> {
         tty: c.tty.unwrap_or(false),
         linux: Some(pb::LinuxContainerConfig {
             resources: Some(resources::linux(c, qos, making.memory)),
-            security_context: Some(security::container(&spec, c, making.image)?),
+            security_context: Some(security::container(&security::Asked {
+                pod,
+                container: c,
+                image: making.image,
+                target: making.target,
+                seccomp: making.seccomp,
+            })?),
         }),
     })
 }
@@ -282,19 +301,14 @@ mod tests {
     }
 
     #[test]
-    fn name_resolution() {
-        let of = |spec| {
-            let p = pod(spec);
-            dns(&config(), &p, p.spec.as_ref().unwrap())
-        };
-        let cluster = of(json!({"containers": []})).unwrap();
-        assert_eq!(cluster.servers, ["10.43.0.10"]);
-        assert_eq!(cluster.searches, ["ns.svc.cluster.local", "svc.cluster.local", "cluster.local"]);
-        assert_eq!(cluster.options, ["ndots:5"]);
-        assert_eq!(of(json!({"containers": [], "dnsPolicy": "Default"})), None);
-        assert_eq!(of(json!({"containers": [], "hostNetwork": true})), None);
-        let own = of(json!({"containers": [], "dnsConfig": {"options": [{"name": "ndots", "value": "2"}]}})).unwrap();
-        assert_eq!(own.options, ["ndots:2"]);
+    fn the_kernels_name_is_the_full_one_only_where_it_fits() {
+        let full = pod(json!({"containers": [], "subdomain": "web", "setHostnameAsFQDN": true}));
+        assert_eq!(kernel_hostname(&config(), &full).unwrap(), "web-0.web.ns.svc.cluster.local");
+        let short = pod(json!({"containers": [], "subdomain": "web"}));
+        assert_eq!(kernel_hostname(&config(), &short).unwrap(), "web-0");
+        let long = pod(json!({"containers": [], "subdomain": "w".repeat(50), "setHostnameAsFQDN": true}));
+        let refused = kernel_hostname(&config(), &long).unwrap_err().to_string();
+        assert!(refused.ends_with("is too long (64 characters is the max, 77 characters requested)"), "{refused}");
     }
 
     #[test]
@@ -307,6 +321,7 @@ mod tests {
             &["10.42.0.5".into()],
         );
         assert!(text.contains("10.42.0.5\tweb-0.web.ns.svc.cluster.local\tweb-0\n"), "{text}");
-        assert!(text.ends_with("1.1.1.1\ta\tb\n"));
+        assert!(text.starts_with("# Kubernetes-managed hosts file.\n"));
+        assert!(text.ends_with("\n# Entries added by HostAliases.\n1.1.1.1\ta\tb\n"));
     }
 }

@@ -103,8 +103,9 @@ impl Sources<'_> {
         if let Some(r) = &source.resource_field_ref {
             let spec = self.pod.spec.as_ref();
             let named = r.container_name.as_deref().filter(|n| !n.is_empty());
-            let other = named.and_then(|n| spec.and_then(|s| s.containers.iter().find(|c| c.name == n)));
-            return fields::resource(other.unwrap_or(container), self.around, r).map(Some);
+            let other = named.and_then(|n| super::spec::find(spec?, n));
+            let of = other.as_ref().map_or(container, |(c, _)| c);
+            return fields::resource(of, self.around, r).map(Some);
         }
         let (what, name, key, optional, texts) = if let Some(r) = &source.config_map_key_ref {
             let texts = self.texts("configmap", &r.name, r.optional, |l, ns, n| {

@@ -1,12 +1,13 @@
-//! One attempt at what probes and hooks do: run a command, ask a URL, open a connection.
+//! One attempt at what probes and hooks do: run a command, open a connection, ask for a service's health.
 
 use crate::runtime::Runtime;
-use http_body_util::{BodyExt, Empty};
-use hyper_util::rt::TokioIo;
-use k8s_openapi::api::core::v1::{Container, ExecAction, HTTPGetAction, TCPSocketAction};
+use k8s_openapi::api::core::v1::{Container, ExecAction, GRPCAction, TCPSocketAction};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use std::time::Duration;
 use tokio::net::TcpStream;
+
+/// So much of a failed command's output is told.
+const MAX_OUTPUT: usize = 1024;
 
 /// Where a container is reached.
 #[derive(Debug, Clone)]
@@ -20,7 +21,7 @@ pub struct Target {
 }
 
 impl Target {
-    fn port(&self, port: &IntOrString) -> Result<u16, String> {
+    pub(super) fn port(&self, port: &IntOrString) -> Result<u16, String> {
         let number = match port {
             IntOrString::Int(n) => Some(*n),
             IntOrString::String(name) => self
@@ -36,7 +37,7 @@ impl Target {
     }
 }
 
-async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+pub(super) async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, String>>) -> Result<T, String> {
     tokio::time::timeout(limit, work).await.unwrap_or_else(|_| Err("context deadline exceeded".into()))
 }
 
@@ -52,55 +53,60 @@ pub async fn exec(runtime: &dyn Runtime, target: &Target, action: &ExecAction, l
             return Ok(());
         }
         let output = [&answer.stdout[..], &answer.stderr[..]].concat();
-        Err(String::from_utf8_lossy(&output).chars().take(1024).collect::<String>())
+        Err(String::from_utf8_lossy(&output).chars().take(MAX_OUTPUT).collect::<String>())
     })
     .await
 }
 
-/// GETs a URL of the container; 200 to 399 is success.
+/// The request and the answer of `grpc.health.v1.Health/Check`.
+#[derive(Clone, PartialEq, prost::Message)]
+struct HealthRequest {
+    #[prost(string, tag = "1")]
+    service: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct HealthAnswer {
+    /// 1: it serves.
+    #[prost(int32, tag = "1")]
+    status: i32,
+}
+
+/// Words for the other values of a [`HealthAnswer`]'s status.
+const HEALTH: [&str; 4] = ["UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN"];
+const SERVING: i32 = 1;
+
+/// Asks the container's gRPC health service.
 ///
 /// # Errors
 /// What went wrong.
-pub async fn http(target: &Target, action: &HTTPGetAction, limit: Duration) -> Result<(), String> {
-    if action.scheme.as_deref() == Some("HTTPS") {
-        return Err("HTTPS is not supported here yet".into());
-    }
-    let port = target.port(&action.port)?;
-    let host = action.host.as_deref().filter(|h| !h.is_empty()).unwrap_or(&target.ip);
-    let path = action.path.as_deref().filter(|p| !p.is_empty()).unwrap_or("/");
-    let mut request = http::Request::get(if path.starts_with('/') { path.to_owned() } else { format!("/{path}") });
-    let mut named = false;
-    for h in action.http_headers.iter().flatten() {
-        named |= h.name.eq_ignore_ascii_case("host");
-        request = request.header(&h.name, &h.value);
-    }
-    if !named {
-        request = request.header("Host", format!("{host}:{port}"));
-    }
-    let request = request.header("User-Agent", "kube-probe/1.36").body(Empty::<bytes::Bytes>::new());
-    let request = request.map_err(|e| e.to_string())?;
-    within(limit, async {
-        let stream = TcpStream::connect((host, port)).await.map_err(|e| e.to_string())?;
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| e.to_string())?;
-        let driver = tokio::spawn(connection);
-        let answer = sender.send_request(request).await.map_err(|e| e.to_string());
-        let status = match answer {
-            Ok(answer) => {
-                let status = answer.status().as_u16();
-                // Read a little, so that the server does not see its answer refused.
-                let _ = answer.into_body().frame().await;
-                status
+pub async fn grpc(target: &Target, action: &GRPCAction, limit: Duration) -> Result<(), String> {
+    let port = u16::try_from(action.port).map_err(|_| format!("{} is no port", action.port))?;
+    let address = std::net::SocketAddr::new(target.ip.parse().map_err(|_| "the pod has no address".to_owned())?, port);
+    let call = async {
+        let endpoint =
+            tonic::transport::Endpoint::from_shared(format!("http://{address}")).map_err(|e| e.to_string())?;
+        let unconnected = format!("timeout: failed to connect service \"{address}\" within {limit:?}");
+        let channel = endpoint.connect().await.map_err(|e| format!("{unconnected}: {e}"))?;
+        let mut client = tonic::client::Grpc::new(channel);
+        client.ready().await.map_err(|e| e.to_string())?;
+        let request = tonic::Request::new(HealthRequest { service: action.service.clone().unwrap_or_default() });
+        let path = http::uri::PathAndQuery::from_static("/grpc.health.v1.Health/Check");
+        let codec = tonic_prost::ProstCodec::<HealthRequest, HealthAnswer>::default();
+        let answer = client.unary(request, path, codec).await.map_err(|e| match e.code() {
+            tonic::Code::Unimplemented => {
+                format!(
+                    "error: this server does not implement the grpc health protocol (grpc.health.v1.Health): {}",
+                    e.message()
+                )
             }
-            Err(e) => {
-                driver.abort();
-                return Err(e);
-            }
-        };
-        driver.abort();
-        if (200..400).contains(&status) { Ok(()) } else { Err(format!("HTTP probe failed with statuscode: {status}")) }
-    })
-    .await
+            _ => format!("service unhealthy (responded with {:?}): {}", e.code(), e.message()),
+        })?;
+        let status = answer.into_inner().status;
+        let word = usize::try_from(status).ok().and_then(|s| HEALTH.get(s)).unwrap_or(&"UNKNOWN");
+        if status == SERVING { Ok(()) } else { Err(format!("service unhealthy (responded with \"{word}\")")) }
+    };
+    within(limit, call).await
 }
 
 /// Opens a connection to the container.

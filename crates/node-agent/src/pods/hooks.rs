@@ -1,6 +1,7 @@
 //! Lifecycle hooks: what runs right after a container's start and right before its stop.
 
 use super::handlers::{self, Target};
+use super::http_action;
 use crate::runtime::Runtime;
 use k8s_openapi::api::core::v1::LifecycleHandler;
 use std::time::Duration;
@@ -22,9 +23,10 @@ pub async fn run(
     if let Some(a) = &hook.exec {
         handlers::exec(runtime, target, a, limit).await
     } else if let Some(a) = &hook.http_get {
-        handlers::http(target, a, limit).await
-    } else if let Some(a) = &hook.tcp_socket {
-        handlers::tcp(target, a, limit).await
+        http_action::get(target, a, limit).await
+    } else if hook.tcp_socket.is_some() {
+        // Kept in the API for old objects only; it never did anything.
+        Err("tcpSocket is no lifecycle handler".into())
     } else if let Some(a) = &hook.sleep {
         tokio::time::sleep(Duration::from_secs(a.seconds.max(0).unsigned_abs()).min(limit)).await;
         Ok(())

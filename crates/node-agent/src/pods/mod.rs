@@ -3,20 +3,28 @@
 //! One task ([`Pods::run`]) deals out changes to one task per pod; nothing else touches a pod's runtime
 //! state. `plan` and `status` are pure.
 
+pub mod admit;
 pub mod config;
+pub mod dns;
 pub mod env;
+pub mod evict;
 pub mod expand;
 pub mod fields;
 pub mod find;
 pub mod handlers;
 pub mod hooks;
+pub mod http_action;
 pub mod observe;
 pub mod plan;
 pub mod probe;
+pub mod resize;
 pub mod resources;
+pub mod rotate;
 pub mod security;
+pub mod spec;
 mod start;
 pub mod status;
+mod stop;
 mod worker;
 
 use crate::cgroup::{Cgroups, Qos};
@@ -29,6 +37,7 @@ use crate::references::References;
 use crate::runtime::events::TaskChanged;
 use crate::runtime::{POD_UID, Runtime};
 use crate::volumes::{self, token::Tokens};
+use admit::Abilities;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kybern_api::object::Object;
 use kybern_api::seam::Clock;
@@ -39,6 +48,8 @@ use kybern_client::write::Writer;
 use kybern_wire::cri as pb;
 use observe::Observed;
 use parking_lot::Mutex;
+use resize::Room;
+use status::Ending;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -74,8 +85,16 @@ pub struct Shared {
     pub clock: Arc<dyn Clock>,
     /// All services.
     pub services: Arc<Informer>,
+    /// The node's pods.
+    pub mine: Arc<Informer>,
     /// What the machine has.
     pub capacity: Capacity,
+    /// CPU in millicores and memory in bytes that pods may request together.
+    pub allocatable: (i64, i64),
+    /// What pods may ask of the node.
+    pub abilities: Abilities,
+    /// Can the kernel filter system calls?
+    pub seccomp: bool,
     /// Can pods be wired?
     pub network_ready: watch::Receiver<bool>,
     /// The pods resource.
@@ -95,6 +114,20 @@ impl Shared {
     fn know(&self, id: &str, poke: &Arc<Notify>) {
         self.known.lock().insert(id.to_owned(), poke.clone());
     }
+    /// What the node has for one pod beside its others.
+    fn room(&self, uid: &str) -> Room {
+        let mut taken = (0, 0);
+        for item in self.mine.store().iter().filter(|i| i.object.head.uid != uid) {
+            // A pod that does not decode is not started either.
+            let Ok(pod) = item.object.view::<Pod>() else { continue };
+            let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or_default();
+            if !matches!(phase, "Succeeded" | "Failed") {
+                let (cpu, memory) = resources::requests(&pod);
+                taken = (taken.0 + cpu, taken.1 + memory);
+            }
+        }
+        Room { allocatable: self.allocatable, taken }
+    }
     /// The services a pod's environment names.
     fn services_for(&self, pod: &Pod) -> Vec<Service> {
         let store = self.services.store();
@@ -108,6 +141,20 @@ impl Shared {
 struct Handle {
     pod: watch::Sender<Option<Object>>,
     poke: Arc<Notify>,
+    /// Where the pod is told to end.
+    ordered: Arc<Mutex<Option<Ending>>>,
+}
+
+/// What others ask of the node's pods.
+#[derive(Debug, Clone)]
+pub enum Command {
+    /// End a pod for the node's sake.
+    End {
+        /// Its uid.
+        uid: String,
+        /// Why.
+        ending: Ending,
+    },
 }
 
 /// The node's pods.
@@ -125,14 +172,14 @@ impl Pods {
         Self { shared, handles: HashMap::new(), workers: JoinSet::new(), listed: HashMap::new() }
     }
 
-    /// Keeps the node's pods as the informer (which selects this node's) says, until cancelled. Then
-    /// the tasks end; containers run on.
+    /// Keeps the node's pods as the API says, until cancelled. Then the tasks end; containers run on.
     pub async fn run(
         mut self,
-        pods: Arc<Informer>,
         mut changes: mpsc::Receiver<TaskChanged>,
+        mut commands: mpsc::Receiver<Command>,
         cancel: CancellationToken,
     ) {
+        let pods = self.shared.mine.clone();
         if cancel.run_until_cancelled(pods.synced()).await.is_none() {
             return;
         }
@@ -150,6 +197,7 @@ impl Pods {
                     Some(delta) => self.apply(delta),
                     None => break,
                 },
+                Some(command) = commands.recv() => self.command(command),
                 Some(change) = changes.recv() => self.poke(&change.id),
                 Some(ended) = self.workers.join_next() => self.ended(ended),
                 Ok(()) = network.changed() => self.poke(""),
@@ -159,6 +207,15 @@ impl Pods {
             }
         }
         self.workers.shutdown().await;
+    }
+
+    fn command(&self, command: Command) {
+        let Command::End { uid, ending } = command;
+        // One that is gone meanwhile has ended.
+        if let Some(handle) = self.handles.get(&uid) {
+            *handle.ordered.lock() = Some(ending);
+            handle.poke.notify_one();
+        }
     }
 
     /// Wakes the pod of a container that ended; all pods, when the id is empty.
@@ -208,7 +265,8 @@ impl Pods {
         };
         let poke = Arc::new(Notify::new());
         let (pod, updates) = watch::channel(Some(object));
-        let worker = Worker::new(self.shared.clone(), subject, poke.clone());
+        let ordered = Arc::new(Mutex::new(None));
+        let worker = Worker::new(self.shared.clone(), subject, poke.clone(), ordered.clone());
         self.workers.spawn({
             let uid = uid.clone();
             async move {
@@ -216,7 +274,7 @@ impl Pods {
                 uid
             }
         });
-        self.handles.insert(uid, Handle { pod, poke });
+        self.handles.insert(uid, Handle { pod, poke, ordered });
     }
 
     /// Pokes the pods whose containers changed without an event, and ends what belongs to no pod.

@@ -3,6 +3,8 @@
 //! A plan is never resumed: after its actions the pod is observed and planned again.
 
 use super::observe::{Container, Observed, State};
+use super::resize::{self, Granted};
+use super::spec::{self, Role};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{self as core, Pod};
 use serde::Deserialize;
@@ -12,6 +14,8 @@ use std::collections::{BTreeMap, BTreeSet};
 const FIRST_BACKOFF: SignedDuration = SignedDuration::from_secs(10);
 /// Longest wait.
 const MAX_BACKOFF: SignedDuration = SignedDuration::from_secs(300);
+/// Exit code of a container that the runtime lost: it counts as killed.
+pub(super) const LOST: i32 = 137;
 /// A container that ran so long starts over without back-off.
 const RESET_AFTER: SignedDuration = SignedDuration::from_secs(600);
 
@@ -23,10 +27,22 @@ pub struct Marks {
     pub started: BTreeSet<String>,
     /// Readiness probe passes (or none).
     pub ready: BTreeSet<String>,
-    /// Must be ended: liveness or startup probe or postStart failed; the text says which.
-    pub unhealthy: BTreeMap<String, String>,
+    /// Must be ended: liveness or startup probe or postStart failed.
+    pub unhealthy: BTreeMap<String, Unhealthy>,
     /// Being ended already.
     pub stopping: BTreeSet<String>,
+    /// postStart is under way: what comes after it in the pod waits.
+    pub hooking: BTreeSet<String>,
+}
+
+/// Why a container must be ended, and how gently.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+pub struct Unhealthy {
+    /// For the event.
+    pub why: String,
+    /// The probe's own grace in seconds; None: the pod's.
+    #[serde(default)]
+    pub grace: Option<i64>,
 }
 
 /// One thing to do.
@@ -57,6 +73,15 @@ pub enum Action {
         grace: i64,
         /// For the event.
         why: String,
+        /// Containers (runtime ids) that must have ended before, as far as the grace allows.
+        after: Vec<String>,
+    },
+    /// Give a running container the resources it was granted.
+    Resize {
+        /// Runtime id.
+        id: String,
+        /// Name in the pod.
+        name: String,
     },
     /// Remove an ended container that nobody needs.
     Remove(String),
@@ -82,31 +107,12 @@ impl PodActions {
     }
 }
 
-/// Does this init container run beside the others (restartPolicy Always)?
-pub fn is_sidecar(c: &core::Container) -> bool {
-    c.restart_policy.as_deref() == Some("Always")
-}
-
 /// The wait before a container is restarted that was started with `step`.
 pub fn backoff(step: u32) -> SignedDuration {
     match step {
         0 => SignedDuration::ZERO,
         n => (FIRST_BACKOFF * (1 << (n - 1).min(10))).min(MAX_BACKOFF),
     }
-}
-
-/// Would the pod's policy start a container again that ended so?
-pub fn restarts(policy: &str, exit_code: i32) -> bool {
-    match policy {
-        "Never" => false,
-        "OnFailure" => exit_code != 0,
-        _ => true,
-    }
-}
-
-/// The pod's restartPolicy.
-pub fn policy(pod: &Pod) -> &str {
-    pod.spec.as_ref().and_then(|s| s.restart_policy.as_deref()).unwrap_or("Always")
 }
 
 /// Everything a plan looks at.
@@ -120,6 +126,10 @@ pub struct World<'a> {
     pub marks: &'a Marks,
     /// Must it end although nobody deletes it (deadline, eviction, refusal)?
     pub evicted: bool,
+    /// Seconds it gets then; None: what the pod says.
+    pub hurry: Option<i64>,
+    /// What its containers were granted; the pod's own resources are those.
+    pub granted: &'a Granted,
     /// Now.
     pub now: Timestamp,
 }
@@ -135,7 +145,13 @@ pub fn plan(world: &World<'_>) -> PodActions {
     let mut out = PodActions::default();
     let ready = world.observed.sandbox.as_ref().filter(|s| s.ready);
     match (ready, &world.observed.sandbox) {
-        (Some(sandbox), _) => run(world, spec, &sandbox.id, &mut out),
+        (Some(sandbox), _) => {
+            run(world, spec, &sandbox.id, &mut out);
+            let stopping = |c: &&Container| world.marks.stopping.contains(&c.id);
+            let running = world.observed.running().filter(|c| !stopping(c));
+            let running: Vec<(&str, &str)> = running.map(|c| (c.name.as_str(), c.id.as_str())).collect();
+            resize::plan(world.pod, world.granted, &running, grace(world, spec), &mut out);
+        }
         (None, Some(dead)) => {
             out.actions.push(Action::StopSandbox(dead.id.clone()));
             out.actions.push(Action::CreateSandbox(dead.attempt + 1));
@@ -145,46 +161,56 @@ pub fn plan(world: &World<'_>) -> PodActions {
     out
 }
 
+/// The exit code that counts for a container; None: it has not ended. One that the runtime lost was killed.
+fn end(c: &Container) -> Option<i32> {
+    match c.state {
+        State::Exited => Some(c.exit_code),
+        State::Unknown => Some(LOST),
+        State::Created | State::Running => None,
+    }
+}
+
 /// Have all containers ended for good?
 fn completed(world: &World<'_>, spec: &core::PodSpec) -> bool {
-    let over = |c: &core::Container| {
-        world
-            .observed
-            .latest(&c.name)
-            .is_some_and(|l| l.state == State::Exited && !restarts(policy(world.pod), l.exit_code))
+    let over = |c: &core::Container, role: Role| {
+        let code = world.observed.latest(&c.name).and_then(end)?;
+        (!spec::restarts(world.pod, c, role, code)).then_some(code)
     };
-    let init_failed = spec.init_containers.iter().flatten().filter(|c| !is_sidecar(c)).any(|c| {
-        world
-            .observed
-            .latest(&c.name)
-            .is_some_and(|l| l.state == State::Exited && l.exit_code != 0 && !restarts(policy(world.pod), l.exit_code))
-    });
-    init_failed || (!spec.containers.is_empty() && spec.containers.iter().all(over))
+    let started = spec.containers.iter().any(|c| world.observed.latest(&c.name).is_some());
+    let mut init = spec::declared(spec).filter(|(_, role)| *role == Role::Init);
+    let init_failed = !started && init.any(|(c, role)| over(c, role).is_some_and(|code| code != 0));
+    init_failed || (!spec.containers.is_empty() && spec.containers.iter().all(|c| over(c, Role::Main).is_some()))
 }
 
 /// Seconds the pod's containers get.
 fn grace(world: &World<'_>, spec: &core::PodSpec) -> i64 {
     let own = spec.termination_grace_period_seconds.unwrap_or(30);
-    world.pod.metadata.deletion_grace_period_seconds.unwrap_or(own).max(0)
+    let given = world.pod.metadata.deletion_grace_period_seconds.or(world.hurry.filter(|_| world.evicted));
+    given.unwrap_or(own).max(0)
 }
 
-/// Ends the pod: containers, then sidecars from the last to the first, then the sandbox; a pod that is
-/// being deleted loses everything, one that merely ended keeps its containers for their logs.
+/// Ends the pod: all containers at once, but sidecars wait for the others, from the last to the first;
+/// then the sandbox. A pod that is being deleted loses everything, one that merely ended keeps its
+/// containers for their logs.
 fn wind_down(world: &World<'_>, spec: &core::PodSpec) -> PodActions {
     let mut out = PodActions::default();
-    let sidecars: Vec<&str> =
-        spec.init_containers.iter().flatten().filter(|c| is_sidecar(c)).map(|c| c.name.as_str()).collect();
-    let (late, early): (Vec<&Container>, Vec<&Container>) =
-        world.observed.running().partition(|c| sidecars.contains(&c.name.as_str()));
-    let position = |c: &&Container| sidecars.iter().position(|n| *n == c.name);
-    let next: Vec<&Container> =
-        if early.is_empty() { late.into_iter().max_by_key(position).into_iter().collect() } else { early };
-    for c in &next {
-        if !world.marks.stopping.contains(&c.id) {
-            out.actions.push(stop(c, grace(world, spec), "Stopping container"));
-        }
+    let sidecars = spec::sidecars(spec);
+    let position = |c: &Container| sidecars.iter().position(|n| *n == c.name);
+    let debugging = |c: &Container| spec.ephemeral_containers.iter().flatten().any(|e| e.name == c.name);
+    let running: Vec<&Container> = world.observed.running().collect();
+    for c in running.iter().filter(|c| !world.marks.stopping.contains(&c.id)) {
+        let after = match position(c) {
+            None => Vec::new(),
+            Some(own) => {
+                let before = running.iter().filter(|o| !debugging(o) && position(o).is_none_or(|p| p > own));
+                before.map(|o| o.id.clone()).collect()
+            }
+        };
+        let why = format!("Stopping container {}", c.name);
+        let (id, name, grace) = (c.id.clone(), c.name.clone(), grace(world, spec));
+        out.actions.push(Action::Stop { id, name, grace, why, after });
     }
-    if !next.is_empty() {
+    if !running.is_empty() {
         return out;
     }
     let deleting = world.pod.metadata.deletion_timestamp.is_some();
@@ -203,11 +229,7 @@ fn wind_down(world: &World<'_>, spec: &core::PodSpec) -> PodActions {
     out
 }
 
-fn stop(c: &Container, grace: i64, why: &str) -> Action {
-    Action::Stop { id: c.id.clone(), name: c.name.clone(), grace, why: format!("{why} {}", c.name) }
-}
-
-/// Init containers in turn, then the others.
+/// Ephemeral containers, init containers in turn, then the others.
 fn run(world: &World<'_>, spec: &core::PodSpec, sandbox: &str, out: &mut PodActions) {
     let here = |name: &str| world.observed.latest(name).filter(|c| c.sandbox == sandbox);
     // Remains of init containers may have been removed; a main container proves that they are done.
@@ -216,24 +238,29 @@ fn run(world: &World<'_>, spec: &core::PodSpec, sandbox: &str, out: &mut PodActi
         out.actions.push(Action::RemoveSandbox(old.clone()));
     }
     collect_garbage(world, sandbox, out);
-    for c in spec.init_containers.iter().flatten() {
-        if is_sidecar(c) {
-            consider(world, spec, c, here(&c.name), true, out);
-            let started = here(&c.name).is_some_and(|l| world.marks.started.contains(&l.id));
-            if !started && !initialized {
-                return;
-            }
-            continue;
+    for c in spec::ephemeral(spec).filter(|c| world.observed.latest(&c.name).is_none()) {
+        out.actions.push(Action::Start { name: c.name, attempt: 0, step: 0 });
+    }
+    for (c, role) in spec::declared(spec) {
+        let latest = here(&c.name);
+        let passed = match role {
+            Role::Sidecar => initialized || latest.is_some_and(|l| world.marks.started.contains(&l.id)),
+            Role::Init => initialized || latest.is_some_and(|l| end(l) == Some(0)),
+            Role::Main | Role::Ephemeral => !holds_up(world, c, latest),
+        };
+        if role != Role::Init || !passed {
+            consider(world, spec, c, role, latest, out);
         }
-        match here(&c.name) {
-            Some(l) if l.state == State::Exited && l.exit_code == 0 => {}
-            _ if initialized => {}
-            latest => return consider(world, spec, c, latest, false, out),
+        if !passed {
+            return;
         }
     }
-    for c in &spec.containers {
-        consider(world, spec, c, here(&c.name), false, out);
-    }
+}
+
+/// Must the containers after this one wait for its postStart hook?
+fn holds_up(world: &World<'_>, c: &core::Container, latest: Option<&Container>) -> bool {
+    let hooked = c.lifecycle.as_ref().is_some_and(|l| l.post_start.is_some());
+    hooked && latest.is_none_or(|l| world.marks.hooking.contains(&l.id))
 }
 
 /// One container that should run: start it, leave it, end it, or wait.
@@ -241,8 +268,8 @@ fn consider(
     world: &World<'_>,
     spec: &core::PodSpec,
     c: &core::Container,
+    role: Role,
     here: Option<&Container>,
-    sidecar: bool,
     out: &mut PodActions,
 ) {
     let Some(latest) = here else {
@@ -251,25 +278,30 @@ fn consider(
     };
     match latest.state {
         State::Running => {
-            if let Some(why) = world.marks.unhealthy.get(&latest.id)
+            if let Some(unhealthy) = world.marks.unhealthy.get(&latest.id)
                 && !world.marks.stopping.contains(&latest.id)
             {
                 let own = spec.termination_grace_period_seconds.unwrap_or(30);
                 out.actions.push(Action::Stop {
                     id: latest.id.clone(),
                     name: c.name.clone(),
-                    grace: own,
-                    why: why.clone(),
+                    grace: unhealthy.grace.unwrap_or(own),
+                    why: unhealthy.why.clone(),
+                    after: Vec::new(),
                 });
             }
         }
         // A container that was made and never started is what a failed or interrupted start leaves.
-        State::Created | State::Unknown => {
+        State::Created => {
             out.actions.push(Action::Remove(latest.id.clone()));
             restart(world, c, latest, out);
         }
-        State::Exited if sidecar || restarts(policy(world.pod), latest.exit_code) => restart(world, c, latest, out),
-        State::Exited => {}
+        State::Unknown if spec::restarts(world.pod, c, role, LOST) => {
+            out.actions.push(Action::Remove(latest.id.clone()));
+            restart(world, c, latest, out);
+        }
+        State::Exited if spec::restarts(world.pod, c, role, latest.exit_code) => restart(world, c, latest, out),
+        State::Exited | State::Unknown => {}
     }
 }
 
@@ -335,6 +367,10 @@ mod tests {
         wake: Option<Timestamp>,
         #[serde(default)]
         finished: bool,
+        #[serde(default)]
+        granted: Granted,
+        #[serde(default)]
+        hurry: Option<i64>,
     }
 
     fn line(action: &Action) -> String {
@@ -343,7 +379,9 @@ mod tests {
             Action::StopSandbox(id) => format!("stop sandbox {id}"),
             Action::RemoveSandbox(id) => format!("remove sandbox {id}"),
             Action::Start { name, attempt, step } => format!("start {name} attempt {attempt} step {step}"),
-            Action::Stop { id, grace, .. } => format!("stop {id} within {grace}"),
+            Action::Stop { id, grace, after, .. } if after.is_empty() => format!("stop {id} within {grace}"),
+            Action::Stop { id, grace, after, .. } => format!("stop {id} within {grace} after {}", after.join(" ")),
+            Action::Resize { id, .. } => format!("resize {id}"),
             Action::Remove(id) => format!("remove {id}"),
         }
     }
@@ -355,8 +393,15 @@ mod tests {
         assert!(cases.len() > 10);
         for case in cases {
             let pod: Pod = serde_json::from_value(case.pod).expect(&case.name);
-            let world =
-                World { pod: &pod, observed: &case.observed, marks: &case.marks, evicted: case.evicted, now: case.now };
+            let world = World {
+                pod: &pod,
+                observed: &case.observed,
+                marks: &case.marks,
+                evicted: case.evicted,
+                hurry: case.hurry,
+                granted: &case.granted,
+                now: case.now,
+            };
             let out = plan(&world);
             let lines: Vec<String> = out.actions.iter().map(line).collect();
             assert_eq!(lines, case.expect, "{}", case.name);

@@ -1,8 +1,8 @@
 //! Probes: a task per container that keeps the marks `started`, `ready` and `unhealthy`.
 
 use super::handlers::{self, Target};
-use super::hooks;
-use super::plan::Marks;
+use super::plan::{Marks, Unhealthy};
+use super::{hooks, http_action};
 use crate::events::{Recorder, Subject};
 use crate::runtime::Runtime;
 use k8s_openapi::api::core::v1::Probe;
@@ -27,6 +27,8 @@ pub struct Watched {
     pub subject: Subject,
     /// Was it started just now, so that postStart is due?
     pub fresh: bool,
+    /// Has it been reported ready before this task began (by an agent before this one)?
+    pub was_ready: bool,
 }
 
 fn seconds(value: Option<i32>, default: u64) -> Duration {
@@ -46,12 +48,14 @@ impl Watched {
             && let Err(why) = hooks::run(&*self.runtime, &self.target, hook, Duration::MAX).await
         {
             self.events.warn(&self.subject, "FailedPostStartHook", format!("PostStartHook failed: {why}"));
-            return self.fail(format!("Container {} failed its postStart hook", c.name));
+            return self.fail("FailedPostStartHook".into(), None);
         }
+        self.mark(|m, id| m.hooking.remove(&id));
         if let Some(startup) = &c.startup_probe
             && !self.wait_for_startup(startup).await
         {
-            return self.fail(format!("Container {} failed startup probe, will be restarted", c.name));
+            let why = format!("Container {} failed startup probe, will be restarted", c.name);
+            return self.fail(why, startup.termination_grace_period_seconds);
         }
         self.mark(|m, id| m.started.insert(id));
         tokio::join!(self.keep_ready(c.readiness_probe.as_ref()), self.keep_alive(c.liveness_probe.as_ref()));
@@ -62,8 +66,9 @@ impl Watched {
         let _ = change(&mut self.marks.lock(), self.target.id.clone());
         self.poke.notify_one();
     }
-    fn fail(&self, why: String) {
-        self.mark(|m, id| m.unhealthy.insert(id, why).is_none());
+    /// The container must end, with a grace of its own or the pod's.
+    fn fail(&self, why: String, grace: Option<i64>) {
+        self.mark(|m, id| m.unhealthy.insert(id, Unhealthy { why, grace }).is_none());
     }
 
     /// One attempt.
@@ -72,11 +77,11 @@ impl Watched {
         if let Some(a) = &probe.exec {
             handlers::exec(&*self.runtime, &self.target, a, limit).await
         } else if let Some(a) = &probe.http_get {
-            handlers::http(&self.target, a, limit).await
+            http_action::get(&self.target, a, limit).await
         } else if let Some(a) = &probe.tcp_socket {
             handlers::tcp(&self.target, a, limit).await
-        } else if probe.grpc.is_some() {
-            Err("gRPC probes are not supported here yet".into())
+        } else if let Some(a) = &probe.grpc {
+            handlers::grpc(&self.target, a, limit).await
         } else {
             Ok(())
         }
@@ -120,7 +125,7 @@ impl Watched {
     async fn keep_ready(&self, probe: Option<&Probe>) {
         let Some(probe) = probe else { return self.mark(|m, id| m.ready.insert(id)) };
         let (up, down) = (threshold(probe.success_threshold, 1), threshold(probe.failure_threshold, 3));
-        let mut ready = false;
+        let mut ready = self.was_ready;
         self.each("Readiness", probe, |good, bad| {
             if !ready && good >= up {
                 ready = true;
@@ -138,7 +143,8 @@ impl Watched {
         let Some(probe) = probe else { return };
         let limit = threshold(probe.failure_threshold, 3);
         self.each("Liveness", probe, |_, bad| bad >= limit).await;
-        self.fail(format!("Container {} failed liveness probe, will be restarted", self.target.container.name));
+        let why = format!("Container {} failed liveness probe, will be restarted", self.target.container.name);
+        self.fail(why, probe.termination_grace_period_seconds);
     }
 }
 
@@ -162,6 +168,7 @@ mod tests {
             events: Recorder::silent(),
             subject: Subject::default(),
             fresh: true,
+            was_ready: false,
         };
         (watched, marks, poke)
     }
@@ -202,7 +209,7 @@ mod tests {
         assert!(marks.lock().started.contains("c1"));
         fake.state.lock().exec_code = 1;
         tokio::time::sleep(Duration::from_secs(2)).await;
-        assert!(marks.lock().unhealthy["c1"].contains("liveness"));
+        assert!(marks.lock().unhealthy["c1"].why.contains("liveness"));
         task.abort();
     }
 }

@@ -1,5 +1,6 @@
 //! Requests and limits: of a container, of a pod, as the kernel takes them.
 
+use super::spec::{self, Role};
 use crate::cgroup::{self, Limits, Qos};
 use k8s_openapi::api::core::v1::{Container, Pod};
 use kybern_api::meta::quantity::Quantity;
@@ -27,6 +28,28 @@ fn containers(pod: &Pod) -> impl Iterator<Item = &Container> {
     pod.spec.iter().flat_map(|s| s.containers.iter().chain(s.init_containers.iter().flatten()))
 }
 
+/// What a pod requests: CPU in millicores and memory in bytes. Its own word where it has one, else its
+/// containers' together, or the most that its start needs; and its overhead.
+pub fn requests(pod: &Pod) -> (i64, i64) {
+    let Some(spec) = &pod.spec else { return (0, 0) };
+    let overhead =
+        |name: &str| spec.overhead.as_ref().and_then(|o| o.get(name)).and_then(|q| Quantity::from_str(&q.0).ok());
+    let of = |name: &str| -> Quantity {
+        let own = spec.resources.as_ref().and_then(|r| r.requests.as_ref()?.get(name)).and_then(|q| q.0.parse().ok());
+        let asked = |c: &Container| request(c, name).unwrap_or(Quantity::ZERO);
+        let mut running = Quantity::ZERO;
+        let mut most = Quantity::ZERO;
+        for (c, role) in spec::declared(spec) {
+            match role {
+                Role::Init => most = most.max(running + asked(c)),
+                _ => running = running + asked(c),
+            }
+        }
+        own.unwrap_or_else(|| running.max(most)) + overhead(name).unwrap_or(Quantity::ZERO)
+    };
+    (of("cpu").milli(), of("memory").value())
+}
+
 /// The pod's class, as its status says or its spec implies.
 pub fn qos(pod: &Pod) -> Qos {
     match pod.status.as_ref().and_then(|s| s.qos_class.as_deref()) {
@@ -47,20 +70,29 @@ pub fn qos(pod: &Pod) -> Qos {
     }
 }
 
-/// Limits of the pod's own cgroup: what its containers have together, where all of them have some.
+/// Limits of the pod's own cgroup: its own word, else what its containers have together, where all of
+/// them have some; and its overhead.
 pub fn pod_limits(pod: &Pod) -> Limits {
-    let mains: Vec<&Container> = pod.spec.iter().flat_map(|s| s.containers.iter()).collect();
-    let inits: Vec<&Container> = pod.spec.iter().flat_map(|s| s.init_containers.iter().flatten()).collect();
-    let all = |name: &str| -> Option<Quantity> {
-        let sum: Option<Quantity> = mains.iter().map(|c| limit(c, name)).sum::<OptionalSum>().0;
-        let most = inits.iter().map(|c| limit(c, name)).collect::<Option<Vec<_>>>()?.into_iter().max();
-        sum.map(|s| most.map_or(s, |m| s.max(m)))
+    let Some(spec) = &pod.spec else { return Limits::default() };
+    let overhead = |name: &str| {
+        let q = spec.overhead.as_ref().and_then(|o| o.get(name)).and_then(|q| Quantity::from_str(&q.0).ok());
+        q.unwrap_or(Quantity::ZERO)
     };
-    let requested: i64 = mains.iter().filter_map(|c| request(c, "cpu")).map(Quantity::milli).sum();
+    let own = |name: &str| -> Option<Quantity> {
+        spec.resources.as_ref()?.limits.as_ref()?.get(name).and_then(|q| q.0.parse().ok())
+    };
+    let all = |name: &str| -> Option<Quantity> {
+        let limited =
+            |wanted: Role| spec::declared(spec).filter(move |(_, role)| *role == wanted).map(|(c, _)| limit(c, name));
+        let sum = limited(Role::Main).chain(limited(Role::Sidecar)).sum::<OptionalSum>().0?;
+        let most = limited(Role::Init).collect::<Option<Vec<_>>>()?.into_iter().max();
+        Some(most.map_or(sum, |m| sum.max(m)))
+    };
+    let limit_of = |name: &str| own(name).or_else(|| all(name)).map(|q| q + overhead(name));
     Limits {
-        shares: Some(cgroup::shares(requested)),
-        quota: all("cpu").map(|q| cgroup::quota(q.milli())),
-        memory: all("memory").map(Quantity::value),
+        shares: Some(cgroup::shares(requests(pod).0)),
+        quota: limit_of("cpu").map(|q| cgroup::quota(q.milli())),
+        memory: limit_of("memory").map(Quantity::value),
     }
 }
 
@@ -127,6 +159,25 @@ mod tests {
         let one = pod_limits(&pod(json!([{"name": "a", "resources": half}, {"name": "b"}])));
         assert_eq!((one.quota, one.memory), (None, None));
         assert_eq!(one.shares, Some(512));
+    }
+
+    #[test]
+    fn a_pod_requests_what_runs_together_or_what_its_start_needs() {
+        let of = |spec: serde_json::Value| {
+            let pod: Pod = serde_json::from_value(json!({"metadata": {}, "spec": spec})).unwrap();
+            requests(&pod).0
+        };
+        let c = |name: &str, cpu: &str, more: serde_json::Value| {
+            let mut c = json!({"name": name, "resources": {"requests": {"cpu": cpu}}});
+            c.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            c
+        };
+        let (plain, sidecar) = (json!({}), json!({"restartPolicy": "Always"}));
+        let mains = json!([c("a", "1", plain.clone()), c("b", "1", plain.clone())]);
+        assert_eq!(of(json!({"containers": mains, "overhead": {"cpu": "100m"}})), 2100);
+        let init = json!([c("s", "500m", sidecar), c("i", "2", plain)]);
+        assert_eq!(of(json!({"containers": mains, "initContainers": init})), 2500);
+        assert_eq!(of(json!({"containers": mains, "resources": {"requests": {"cpu": "3"}}})), 3000);
     }
 
     #[test]

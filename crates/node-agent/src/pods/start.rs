@@ -1,33 +1,29 @@
-//! The worker's hands: making sandboxes and containers, watching and ending them.
+//! The worker's hands: making sandboxes and containers, and watching them.
 
 use super::handlers::Target;
-use super::observe::{Container, Observed};
+use super::observe::Observed;
+use super::plan::Marks;
 use super::probe::Watched;
+use super::spec::{self, Role};
 use super::status::Waiting;
 use super::worker::{Held, Worker};
-use super::{Shared, config, env, fields, hooks, resources};
+use super::{Shared, config, env, fields, resources};
 use crate::error::{Error, Result};
-use crate::images::pull::{Policy, Readiness};
+use crate::events::{Recorder, Subject};
+use crate::images::credentials::Keyring;
+use crate::images::pull::{Order, Policy, Pulled, Readiness};
+use crate::references::Lookup;
 use crate::volumes::{self, Mounted};
 use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::{self as core, Pod};
-use std::sync::Arc;
-use std::time::Duration;
+use k8s_openapi::api::node::v1::RuntimeClass;
+use kybern_client::transport::Resource;
 
 /// When a container that could not be made is tried again.
 const RETRY: SignedDuration = SignedDuration::from_secs(10);
 /// What is looked at again at every change, because it may have been mended: a missing object may have
 /// come, and the image puller keeps its own back-off.
 const CHEAP: [&str; 4] = ["ErrImagePull", "ImagePullBackOff", "CreateContainerConfigError", "ContainerCreating"];
-/// Longest termination message the API shows.
-const MAX_MESSAGE: usize = 4096;
-/// And longest that is taken from a log.
-const MAX_LOG_MESSAGE: usize = 2048;
-
-fn find<'a>(pod: &'a Pod, name: &str) -> Option<&'a core::Container> {
-    let spec = pod.spec.as_ref()?;
-    spec.containers.iter().chain(spec.init_containers.iter().flatten()).find(|c| c.name == name)
-}
 
 fn around(shared: &Shared, observed: &Observed) -> fields::Surroundings {
     let host_ip = shared.config.node_ip.to_string();
@@ -35,8 +31,8 @@ fn around(shared: &Shared, observed: &Observed) -> fields::Surroundings {
     fields::Surroundings {
         pod_ips: if ips.is_empty() { vec![host_ip.clone()] } else { ips },
         host_ip,
-        cpu_milli: shared.capacity.cpu_milli,
-        memory: shared.capacity.memory,
+        cpu_milli: shared.allocatable.0,
+        memory: shared.allocatable.1,
     }
 }
 
@@ -49,17 +45,35 @@ pub(super) async fn sandbox(worker: &mut Worker, pod: &Pod, attempt: u32) -> Res
     }
     let cgroup = shared.cgroups.pod(resources::qos(pod), &worker.subject.uid);
     shared.cgroups.ensure(&cgroup, &resources::pod_limits(pod))?;
-    let wanted = config::sandbox(&shared.config, pod, attempt, &cgroup);
+    let failed = |what: &str, e: Error| {
+        shared.events.warn(
+            &worker.subject,
+            "FailedCreatePodSandBox",
+            format!("Failed to create pod sandbox: {what}{e}"),
+        );
+        e
+    };
+    let made = config::sandbox(&shared.config, pod, attempt, &cgroup, shared.seccomp);
+    let (wanted, omitted) = made.map_err(|e| failed("", e))?;
+    for text in omitted {
+        shared.events.warn(&worker.subject, "DNSConfigForming", text);
+    }
     let logs = std::path::PathBuf::from(&wanted.log_directory);
     std::fs::create_dir_all(&logs).map_err(Error::file("create", &logs))?;
-    match shared.runtime.run_sandbox(wanted).await {
-        Ok(_) => Ok(true),
-        Err(e) => {
-            let message = format!("Failed to create pod sandbox: {e}");
-            shared.events.warn(&worker.subject, "FailedCreatePodSandBox", message);
-            Err(e)
-        }
-    }
+    let handler = handler(&shared, pod).await.map_err(|e| failed("get runtime handler: ", e))?;
+    shared.runtime.run_sandbox(wanted, &handler).await.map_err(|e| failed("", e))?;
+    Ok(true)
+}
+
+/// The runtime handler that the pod's class names; empty: the runtime's default.
+async fn handler(shared: &Shared, pod: &Pod) -> Result<String> {
+    let Some(class) = pod.spec.as_ref().and_then(|s| s.runtime_class_name.as_deref()).filter(|c| !c.is_empty()) else {
+        return Ok(String::new());
+    };
+    let classes = Resource::new("node.k8s.io", "v1", "runtimeclasses");
+    let found = shared.writer.transport().get(&classes, "", class).await?;
+    let class: RuntimeClass = found.view().map_err(|source| Error::Decode { what: "RuntimeClass", source })?;
+    Ok(class.handler)
 }
 
 /// Sets the pod's volumes up, with its hosts file.
@@ -96,24 +110,20 @@ pub(super) async fn container(
     {
         return Ok(false);
     }
-    let Some(c) = find(pod, name) else { return Ok(false) };
-    match prepare(worker, pod, observed, c, (attempt, step)).await {
+    let spec = pod.spec.clone().unwrap_or_default();
+    let Some((c, _)) = spec::find(&spec, name) else { return Ok(false) };
+    match prepare(worker, pod, observed, &c, (attempt, step)).await {
         Ok(id) => {
             worker.held.remove(name);
+            worker.note_applied(&c)?;
             watch(worker, pod, observed, name, &id, true);
             Ok(true)
         }
-        Err(Refusal::Hold(held)) => {
-            let changed = worker.held.get(name).is_none_or(|h| h.waiting != held.waiting);
-            if changed && !held.waiting.message.is_empty() {
-                let event = match held.waiting.reason.as_str() {
-                    "ImagePullBackOff" => "BackOff",
-                    "FailedMount" => "FailedMount",
-                    _ => "Failed",
-                };
-                worker.shared.events.warn(&worker.subject, event, held.waiting.message.clone());
+        Err(Refusal::Hold(mut held)) => {
+            if worker.held.get(name).is_none_or(|h| h.waiting != held.waiting) {
+                let image = c.image.as_deref().unwrap_or_default();
+                tell(&worker.shared.events, &worker.subject, image, &held.waiting);
             }
-            let mut held = held;
             if held.waiting.reason == "FailedMount" {
                 held.waiting = Waiting { reason: "ContainerCreating".into(), message: String::new() };
             }
@@ -122,6 +132,21 @@ pub(super) async fn container(
         }
         Err(Refusal::Error(e)) => Err(e),
     }
+}
+
+/// The events of a container that must wait.
+fn tell(events: &Recorder, subject: &Subject, image: &str, waiting: &Waiting) {
+    let Waiting { reason, message } = waiting;
+    match reason.as_str() {
+        _ if message.is_empty() => return,
+        "FailedMount" => return events.warn(subject, "FailedMount", message.clone()),
+        "ErrImagePull" => events.warn(subject, "Failed", format!("Failed to pull image {image:?}: {message}")),
+        "ImagePullBackOff" => events.normal(subject, "BackOff", message.clone()),
+        "ErrImageNeverPull" => events.warn(subject, "ErrImageNeverPull", message.clone()),
+        "InvalidImageName" | "ImageInspectError" => events.warn(subject, "InspectFailed", message.clone()),
+        _ => return events.warn(subject, "Failed", format!("Error: {message}")),
+    }
+    events.warn(subject, "Failed", format!("Error: {reason}"));
 }
 
 /// Why a container is not started.
@@ -151,20 +176,7 @@ async fn prepare(
         Refusal::Hold(Held { waiting: Waiting { reason: reason.into(), message }, until: Some(retry) })
     };
     let reference = c.image.as_deref().unwrap_or_default();
-    let policy = Policy::of(c.image_pull_policy.as_deref(), reference);
-    let pulled = match shared.puller.ensure(&worker.subject.uid, reference, policy, &worker.poke).await {
-        Readiness::Ready { pulled } => pulled,
-        Readiness::Pulling => {
-            let event = format!("Pulling image {reference:?}");
-            shared.events.normal(&worker.subject, "Pulling", event);
-            let waiting = Waiting { reason: "ContainerCreating".into(), message: String::new() };
-            return Err(Refusal::Hold(Held { waiting, until: None }));
-        }
-        Readiness::Waiting { reason, message, retry_at } => {
-            let waiting = Waiting { reason: reason.into(), message };
-            return Err(Refusal::Hold(Held { waiting, until: retry_at }));
-        }
-    };
+    let pulled = image(worker, pod, c).await?;
     let full = crate::images::reference::normalise(reference).unwrap_or_default();
     let image = shared.runtime.image(&full).await?.unwrap_or_default();
     let mounted = set_up_volumes(worker, pod, observed).await.map_err(|e| hold("FailedMount", e.to_string()))?;
@@ -182,6 +194,8 @@ async fn prepare(
             vars: &vars,
             image: &image,
             memory: shared.capacity.memory,
+            target: debugged(pod, observed, &c.name),
+            seccomp: shared.seccomp,
         })
     });
     let wanted = making.map_err(|e| hold("CreateContainerConfigError", e.to_string()))?;
@@ -189,10 +203,9 @@ async fn prepare(
     let log_dir = shared.paths.pod_logs(namespace, pod_name, uid).join(&c.name);
     std::fs::create_dir_all(&log_dir).map_err(Error::file("create", &log_dir))?;
     let Some(sandbox) = &observed.sandbox else { return Err(hold("ContainerCreating", String::new())) };
-    let came = if pulled { "has been pulled" } else { "is present on this node" };
-    shared.events.normal(&worker.subject, "Pulled", format!("Image {reference:?} {came}"));
+    shared.events.normal(&worker.subject, "Pulled", arrival(reference, pulled));
     let cgroup = shared.cgroups.pod(resources::qos(pod), uid);
-    let sandbox_config = config::sandbox(&shared.config, pod, sandbox.attempt, &cgroup);
+    let (sandbox_config, _) = config::sandbox(&shared.config, pod, sandbox.attempt, &cgroup, shared.seccomp)?;
     let id = shared
         .runtime
         .create_container(&sandbox.id, wanted, sandbox_config)
@@ -207,96 +220,123 @@ async fn prepare(
     Ok(id)
 }
 
-/// Starts the task that keeps a running container's marks.
+/// Sees to a container's image; how it came, when it was pulled.
+async fn image(worker: &mut Worker, pod: &Pod, c: &core::Container) -> std::result::Result<Option<Pulled>, Refusal> {
+    let shared = worker.shared.clone();
+    let reference = c.image.as_deref().unwrap_or_default();
+    let keyring = keyring(worker, pod);
+    let order = Order {
+        pod: &worker.subject.uid,
+        image: reference,
+        policy: Policy::of(c.image_pull_policy.as_deref(), reference),
+        poke: &worker.poke,
+        keyring: &keyring,
+    };
+    let (waiting, until) = match shared.puller.ensure(order).await {
+        Readiness::Ready { pulled } => return Ok(pulled),
+        Readiness::Pulling { begun } => {
+            if begun {
+                shared.events.normal(&worker.subject, "Pulling", format!("Pulling image {reference:?}"));
+            }
+            (Waiting { reason: "ContainerCreating".into(), message: String::new() }, None)
+        }
+        Readiness::Waiting { reason, message, retry_at } => (Waiting { reason: reason.into(), message }, retry_at),
+    };
+    Err(Refusal::Hold(Held { waiting, until }))
+}
+
+/// What the pod's imagePullSecrets hold. One that is missing or unreadable is told and left out.
+fn keyring(worker: &Worker, pod: &Pod) -> Keyring {
+    let mut ring = Keyring::default();
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+    let mut missing = Vec::new();
+    for reference in pod.spec.iter().flat_map(|s| s.image_pull_secrets.iter().flatten()) {
+        match worker.shared.references.secret(namespace, &reference.name) {
+            None => missing.push(reference.name.clone()),
+            Some(secret) => {
+                if let Err(why) = ring.add_secret(&secret) {
+                    tracing::debug!(secret = reference.name, why, "an imagePullSecret is left out");
+                    missing.push(reference.name.clone());
+                }
+            }
+        }
+    }
+    if !missing.is_empty() {
+        let message = format!(
+            "Unable to retrieve some image pull secrets ({}); attempting to pull the image may not succeed.",
+            missing.join(", ")
+        );
+        worker.shared.events.warn(&worker.subject, "FailedToRetrieveImagePullSecret", message);
+    }
+    ring
+}
+
+fn arrival(image: &str, pulled: Option<Pulled>) -> String {
+    match pulled {
+        None => format!("Container image {image:?} already present on machine"),
+        Some(Pulled { took, size }) => {
+            let ms = took.as_millis();
+            let took = if ms < 1000 { format!("{ms}ms") } else { format!("{}.{:03}s", ms / 1000, ms % 1000) };
+            format!(
+                "Successfully pulled image {image:?} in {took} ({took} including waiting). Image size: {size} bytes."
+            )
+        }
+    }
+}
+
+/// The runtime id of the container that an ephemeral one debugs.
+fn debugged<'a>(pod: &Pod, observed: &'a Observed, name: &str) -> Option<&'a str> {
+    let target = spec::debugged(pod.spec.as_ref()?, name)?;
+    observed.latest(target).map(|c| c.id.as_str())
+}
+
+/// Starts the task that keeps a running container's marks. One that ran before the agent did is as ready
+/// as was reported last, until its probes say otherwise.
 pub(super) fn watch(worker: &mut Worker, pod: &Pod, observed: &Observed, name: &str, id: &str, fresh: bool) {
-    let Some(container) = find(pod, name) else { return };
+    let spec = pod.spec.clone().unwrap_or_default();
+    let Some((container, role)) = spec::find(&spec, name) else { return };
+    let (mut fresh, mut was_ready) = (fresh, false);
+    {
+        let mut marks = worker.marks.lock();
+        if !fresh && role != Role::Ephemeral {
+            was_ready = adopt(pod, id, &mut marks);
+        }
+        let hook = container.lifecycle.as_ref().is_some_and(|l| l.post_start.is_some());
+        fresh &= hook;
+        if fresh {
+            marks.hooking.insert(id.to_owned());
+        }
+    }
     let watched = Watched {
         runtime: worker.shared.runtime.clone(),
-        target: target(&worker.shared, observed, container, id),
+        target: target(&worker.shared, observed, &container, id),
         marks: worker.marks.clone(),
         poke: worker.poke.clone(),
         events: worker.shared.events.clone(),
         subject: worker.subject.clone(),
         fresh,
+        was_ready,
     };
     worker.tasks.insert(id.to_owned(), tokio::spawn(watched.run()));
 }
 
-fn target(shared: &Shared, observed: &Observed, container: &core::Container, id: &str) -> Target {
+/// Takes over what the status says of a container; was it ready?
+fn adopt(pod: &Pod, id: &str, marks: &mut Marks) -> bool {
+    let Some(status) = &pod.status else { return false };
+    let all = status.container_statuses.iter().chain(&status.init_container_statuses).flatten();
+    let mut of_id =
+        all.filter(|s| s.container_id.as_deref().and_then(|c| c.split_once("://")).is_some_and(|(_, c)| c == id));
+    let Some(known) = of_id.next() else { return false };
+    if known.started == Some(true) {
+        marks.started.insert(id.to_owned());
+    }
+    if known.ready {
+        marks.ready.insert(id.to_owned());
+    }
+    known.ready
+}
+
+pub(super) fn target(shared: &Shared, observed: &Observed, container: &core::Container, id: &str) -> Target {
     let ip = around(shared, observed).pod_ips.into_iter().next().unwrap_or_default();
     Target { id: id.to_owned(), ip, container: container.clone() }
-}
-
-/// Ends a container in a task of its own: preStop, stop signal, and a kill when its time is over.
-pub(super) fn stop(worker: &mut Worker, pod: &Pod, observed: &Observed, name: &str, id: &str, grace: i64) {
-    worker.marks.lock().stopping.insert(id.to_owned());
-    if let Some(task) = worker.tasks.get(id) {
-        task.abort();
-    }
-    worker.marks.lock().ready.remove(id);
-    let hook = find(pod, name).and_then(|c| c.lifecycle.as_ref()?.pre_stop.clone());
-    let target = find(pod, name).map(|c| target(&worker.shared, observed, c, id));
-    let (runtime, poke, marks) = (worker.shared.runtime.clone(), worker.poke.clone(), worker.marks.clone());
-    let (events, subject) = (worker.shared.events.clone(), worker.subject.clone());
-    let id = id.to_owned();
-    tokio::spawn(async move {
-        let grace = Duration::from_secs(grace.max(0).unsigned_abs());
-        let began = tokio::time::Instant::now();
-        if let (Some(hook), Some(target)) = (hook, target)
-            && !grace.is_zero()
-            && let Err(why) = hooks::run(&*runtime, &target, &hook, grace).await
-        {
-            events.warn(&subject, "FailedPreStopHook", format!("PreStopHook failed: {why}"));
-        }
-        // After a long hook there are still two seconds for the signal.
-        let left = grace.saturating_sub(began.elapsed()).max(grace.min(Duration::from_secs(2)));
-        if let Err(e) = runtime.stop_container(&id, left).await {
-            tracing::warn!(container = id, error = %e, "a container does not stop");
-            marks.lock().stopping.remove(&id);
-        }
-        poke.notify_one();
-    });
-}
-
-/// Stops with less grace what is being stopped already.
-pub(super) fn stop_now(shared: &Arc<Shared>, id: &str, grace: i64) {
-    let (runtime, id) = (shared.runtime.clone(), id.to_owned());
-    tokio::spawn(async move {
-        let grace = Duration::from_secs(grace.max(0).unsigned_abs());
-        if let Err(e) = runtime.stop_container(&id, grace).await {
-            tracing::warn!(container = id, error = %e, "a container does not stop");
-        }
-    });
-}
-
-/// What an ended container left to say.
-pub(super) fn last_words(shared: &Shared, pod: &Pod, c: &Container) -> String {
-    let (namespace, name, uid) = config::identity(pod);
-    let file = config::termination_log(&shared.paths, uid, &c.name, c.attempt);
-    let text = tail(&file, MAX_MESSAGE);
-    let policy = find(pod, &c.name).and_then(|c| c.termination_message_policy.as_deref());
-    if !text.is_empty() || policy != Some("FallbackToLogsOnError") || c.exit_code == 0 {
-        return text;
-    }
-    let log = shared.paths.pod_logs(namespace, name, uid).join(config::log_path(&c.name, c.attempt));
-    // A line of a CRI log is: time, stream, tag, text.
-    let text = tail(&log, MAX_LOG_MESSAGE * 2);
-    let lines: Vec<&str> = text.lines().filter_map(|l| l.splitn(4, ' ').nth(3)).collect();
-    let from = lines.len().saturating_sub(80);
-    let joined = lines[from..].join("\n");
-    joined.chars().rev().take(MAX_LOG_MESSAGE).collect::<Vec<_>>().into_iter().rev().collect()
-}
-
-/// The end of a file, at most so many bytes; empty when it cannot be read.
-fn tail(path: &std::path::Path, limit: usize) -> String {
-    use std::io::{Read, Seek, SeekFrom};
-    let read = || -> std::io::Result<Vec<u8>> {
-        let mut file = std::fs::File::open(path)?;
-        let size = file.metadata()?.len();
-        file.seek(SeekFrom::Start(size.saturating_sub(limit as u64)))?;
-        let mut bytes = Vec::new();
-        file.take(limit as u64).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
-    String::from_utf8_lossy(&read().unwrap_or_default()).into_owned()
 }

@@ -1,11 +1,13 @@
 //! A pod's status: a pure function of the pod, what the runtime has of it, and what the agent noted.
 
 use super::observe::{Container, Observed, State};
-use super::plan::{Marks, is_sidecar, policy, restarts};
+use super::plan::{LOST, Marks};
+use super::resize::{Granted, Pending};
+use super::spec::{self, Role, is_sidecar};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     self as core, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
-    ContainerStatus, HostIP, Pod, PodCondition, PodIP, PodStatus,
+    ContainerStatus, HostIP, Pod, PodCondition, PodIP, PodStatus, VolumeMountStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::Deserialize;
@@ -28,6 +30,12 @@ pub struct Ending {
     pub reason: String,
     /// `status.message`.
     pub message: String,
+    /// Seconds its containers get; None: what the pod says.
+    #[serde(default)]
+    pub grace: Option<i64>,
+    /// Is it ended for the node's sake, so that whoever owns it should not count it as a failure?
+    #[serde(default)]
+    pub disruption: bool,
 }
 
 /// Everything a status is made from.
@@ -45,6 +53,10 @@ pub struct Facts<'a> {
     pub ending: Option<&'a Ending>,
     /// Has everything stopped for good?
     pub finished: bool,
+    /// What its containers were granted and have.
+    pub granted: &'a Granted,
+    /// Why the resources that the spec asks for were not granted.
+    pub pending: Option<&'a Pending>,
     /// The node's address.
     pub host_ip: &'a str,
     /// Does it use the node's network?
@@ -61,16 +73,25 @@ fn time(at: Timestamp) -> Time {
 pub fn status(facts: &Facts<'_>) -> PodStatus {
     let old = facts.pod.status.clone().unwrap_or_default();
     let spec = facts.pod.spec.clone().unwrap_or_default();
-    let init: Vec<ContainerStatus> =
-        spec.init_containers.iter().flatten().map(|c| container(facts, &old, c, true)).collect();
-    let main: Vec<ContainerStatus> = spec.containers.iter().map(|c| container(facts, &old, c, false)).collect();
+    let init: Vec<ContainerStatus> = spec
+        .init_containers
+        .iter()
+        .flatten()
+        .map(|c| container(facts, old.init_container_statuses.as_deref(), c, spec::init_role(c)))
+        .collect();
+    let main: Vec<ContainerStatus> =
+        spec.containers.iter().map(|c| container(facts, old.container_statuses.as_deref(), c, Role::Main)).collect();
+    let ephemeral: Vec<ContainerStatus> = spec::ephemeral(&spec)
+        .map(|c| container(facts, old.ephemeral_container_statuses.as_deref(), &c, Role::Ephemeral))
+        .collect();
     let phase = phase(facts, &old, &spec);
     let conditions = conditions(facts, &old, &spec, &phase, &init, &main);
     let ips = addresses(facts, &old);
     PodStatus {
         conditions: Some(conditions),
         container_statuses: Some(main),
-        init_container_statuses: if init.is_empty() { None } else { Some(init) },
+        init_container_statuses: (!init.is_empty()).then_some(init),
+        ephemeral_container_statuses: (!ephemeral.is_empty()).then_some(ephemeral),
         host_ip: Some(facts.host_ip.into()),
         host_ips: Some(vec![HostIP { ip: facts.host_ip.into() }]),
         pod_ip: ips.first().cloned(),
@@ -102,13 +123,13 @@ fn phase(facts: &Facts<'_>, old: &PodStatus, spec: &core::PodSpec) -> String {
     if facts.ending.is_some() && facts.finished {
         return "Failed".into();
     }
-    let policy = policy(facts.pod);
     let latest = |c: &core::Container| facts.observed.latest(&c.name);
+    let again = |c: &core::Container, role: Role, code: i32| spec::restarts(facts.pod, c, role, code);
     let initialized = spec.containers.iter().any(|c| latest(c).is_some());
     for c in spec.init_containers.iter().flatten().filter(|c| !is_sidecar(c) && !initialized) {
         match latest(c) {
             Some(l) if l.state == State::Exited && l.exit_code == 0 => {}
-            Some(l) if l.state == State::Exited && !restarts(policy, l.exit_code) => return "Failed".into(),
+            Some(l) if l.state == State::Exited && !again(c, Role::Init, l.exit_code) => return "Failed".into(),
             _ => return "Pending".into(),
         }
     }
@@ -116,9 +137,10 @@ fn phase(facts: &Facts<'_>, old: &PodStatus, spec: &core::PodSpec) -> String {
     let mut ended = Vec::new();
     for c in &spec.containers {
         match latest(c) {
-            Some(l) if l.state == State::Exited => ended.push(l.exit_code),
+            Some(l) if l.state == State::Exited => ended.push((c, l.exit_code)),
+            Some(l) if l.state == State::Unknown && !again(c, Role::Main, LOST) => ended.push((c, LOST)),
             Some(l) if l.state != State::Created => {}
-            _ if terminal => ended.push(137),
+            _ if terminal => ended.push((c, LOST)),
             _ => {
                 return if ended.is_empty() && !any_ran(facts, spec) {
                     "Pending".into()
@@ -134,10 +156,10 @@ fn phase(facts: &Facts<'_>, old: &PodStatus, spec: &core::PodSpec) -> String {
         .flatten()
         .any(|c| is_sidecar(c) && latest(c).is_some_and(|l| l.state == State::Running));
     let over = ended.len() == spec.containers.len() && !sidecars_run;
-    if !over || (!terminal && ended.iter().any(|code| restarts(policy, *code))) {
+    if !over || (!terminal && ended.iter().any(|(c, code)| again(c, Role::Main, *code))) {
         return "Running".into();
     }
-    if ended.iter().all(|code| *code == 0) { "Succeeded".into() } else { "Failed".into() }
+    if ended.iter().all(|(_, code)| *code == 0) { "Succeeded".into() } else { "Failed".into() }
 }
 
 fn any_ran(facts: &Facts<'_>, spec: &core::PodSpec) -> bool {
@@ -178,26 +200,30 @@ fn ended(c: &Container) -> ContainerState {
     ContainerState { terminated: Some(terminated(c)), ..Default::default() }
 }
 
-fn container(facts: &Facts<'_>, old: &PodStatus, c: &core::Container, init: bool) -> ContainerStatus {
+fn container(
+    facts: &Facts<'_>,
+    reported: Option<&[ContainerStatus]>,
+    c: &core::Container,
+    role: Role,
+) -> ContainerStatus {
     let latest = facts.observed.latest(&c.name);
-    let known = old
-        .container_statuses
-        .iter()
-        .flatten()
-        .chain(old.init_container_statuses.iter().flatten())
-        .find(|s| s.name == c.name);
-    let Some(latest) = latest else { return absent(facts, known, c, init) };
-    let (state, last) = state(facts, c, latest, init);
+    let known = reported.into_iter().flatten().find(|s| s.name == c.name);
+    let Some(latest) = latest else { return absent(facts, known, c, role) };
+    let (state, last) = state(facts, c, latest, role);
     let last = last.or_else(|| facts.observed.previous(&c.name).filter(|p| p.state == State::Exited).map(ended));
     let running = latest.state == State::Running;
     let started = running && facts.marks.started.contains(&latest.id);
-    let ready = if init && !is_sidecar(c) {
-        latest.state == State::Exited && latest.exit_code == 0
-    } else {
-        started && facts.marks.ready.contains(&latest.id)
+    let ready = match role {
+        Role::Init => latest.state == State::Exited && latest.exit_code == 0,
+        Role::Ephemeral => false,
+        Role::Main | Role::Sidecar => started && facts.marks.ready.contains(&latest.id),
     };
+    let resources = if running { facts.granted.applied.get(&c.name) } else { None };
+    let allocated = facts.granted.allocated.get(&c.name);
     ContainerStatus {
         name: c.name.clone(),
+        resources: resources.or(allocated).cloned(),
+        allocated_resources: allocated.and_then(|r| r.requests.clone()),
         image: if latest.image.is_empty() { c.image.clone().unwrap_or_default() } else { latest.image.clone() },
         image_id: latest.image_ref.clone(),
         container_id: Some(format!("containerd://{}", latest.id)),
@@ -205,9 +231,27 @@ fn container(facts: &Facts<'_>, old: &PodStatus, c: &core::Container, init: bool
         state: Some(state),
         last_state: Some(last.or_else(|| known.and_then(|k| k.last_state.clone())).unwrap_or_default()),
         ready,
-        started: Some(started),
+        started: (role != Role::Ephemeral).then_some(started),
+        volume_mounts: mounts(c),
         ..Default::default()
     }
+}
+
+/// What is mounted where. Debian's runc cannot make mounts read-only in depth.
+fn mounts(c: &core::Container) -> Option<Vec<VolumeMountStatus>> {
+    let mounts: Vec<VolumeMountStatus> = c
+        .volume_mounts
+        .iter()
+        .flatten()
+        .map(|m| VolumeMountStatus {
+            name: m.name.clone(),
+            mount_path: m.mount_path.clone(),
+            read_only: m.read_only.filter(|r| *r),
+            recursive_read_only: (m.read_only == Some(true)).then(|| "Disabled".to_owned()),
+            ..Default::default()
+        })
+        .collect();
+    (!mounts.is_empty()).then_some(mounts)
 }
 
 /// The state of a container that has an instance, and its last state where that is this instance.
@@ -215,7 +259,7 @@ fn state(
     facts: &Facts<'_>,
     c: &core::Container,
     latest: &Container,
-    init: bool,
+    role: Role,
 ) -> (ContainerState, Option<ContainerState>) {
     match latest.state {
         State::Running => {
@@ -228,7 +272,7 @@ fn state(
         },
         State::Unknown => {
             let lost = ContainerStateTerminated {
-                exit_code: 137,
+                exit_code: LOST,
                 reason: Some("ContainerStatusUnknown".into()),
                 message: Some("The container could not be located when the pod was terminated".into()),
                 ..Default::default()
@@ -236,7 +280,7 @@ fn state(
             (ContainerState { terminated: Some(lost), ..Default::default() }, None)
         }
         State::Exited => match facts.waiting.get(&c.name) {
-            Some(w) if !(facts.finished || init && latest.exit_code == 0 && !is_sidecar(c)) => {
+            Some(w) if !(facts.finished || role == Role::Init && latest.exit_code == 0) => {
                 (waiting(&w.reason, &w.message), Some(ended(latest)))
             }
             _ => (ended(latest), None),
@@ -245,17 +289,17 @@ fn state(
 }
 
 /// A container that has no instance (yet, or any more).
-fn absent(facts: &Facts<'_>, known: Option<&ContainerStatus>, c: &core::Container, init: bool) -> ContainerStatus {
+fn absent(facts: &Facts<'_>, known: Option<&ContainerStatus>, c: &core::Container, role: Role) -> ContainerStatus {
     let reported_end = known.filter(|k| k.state.as_ref().is_some_and(|s| s.terminated.is_some()));
     if let Some(k) = reported_end
-        && (facts.finished || init)
+        && (facts.finished || matches!(role, Role::Init | Role::Sidecar))
     {
         return k.clone();
     }
     let has_init = facts.pod.spec.as_ref().is_some_and(|s| s.init_containers.as_ref().is_some_and(|i| !i.is_empty()));
     let state = match facts.waiting.get(&c.name) {
         Some(w) => waiting(&w.reason, &w.message),
-        None if has_init => waiting("PodInitializing", ""),
+        None if has_init && role != Role::Ephemeral => waiting("PodInitializing", ""),
         None => waiting("ContainerCreating", ""),
     };
     ContainerStatus {
@@ -266,7 +310,8 @@ fn absent(facts: &Facts<'_>, known: Option<&ContainerStatus>, c: &core::Containe
         state: Some(state),
         last_state: Some(known.and_then(|k| k.last_state.clone()).unwrap_or_default()),
         ready: false,
-        started: Some(false),
+        started: (role != Role::Ephemeral).then_some(false),
+        volume_mounts: mounts(c),
         ..Default::default()
     }
 }
@@ -282,8 +327,7 @@ fn conditions(
     init: &[ContainerStatus],
     main: &[ContainerStatus],
 ) -> Vec<PodCondition> {
-    let sidecars: Vec<&str> =
-        spec.init_containers.iter().flatten().filter(|c| is_sidecar(c)).map(|c| c.name.as_str()).collect();
+    let sidecars = spec::sidecars(spec);
     let is_sidecar = |s: &&ContainerStatus| sidecars.contains(&s.name.as_str());
     let sandbox = facts.observed.sandbox.as_ref().is_some_and(|s| s.ready && (facts.host_network || !s.ips.is_empty()));
     let uninitialized: Vec<&str> = init
@@ -316,7 +360,23 @@ fn conditions(
     for (kind, verdict) in verdicts {
         set(&mut out, kind, verdict, facts);
     }
+    if facts.ending.is_some_and(|e| e.disruption) {
+        let reason = facts.ending.map(|e| e.message.clone()).unwrap_or_default();
+        raise(&mut out, "DisruptionTarget", Some(("TerminationByKubelet", reason)), facts);
+    }
+    let pending = facts.pending.map(|p| (p.reason.as_str(), p.message.clone()));
+    raise(&mut out, "PodResizePending", pending, facts);
     out
+}
+
+/// Sets a condition that is only there while it is true.
+fn raise(conditions: &mut Vec<PodCondition>, kind: &str, why: Option<(&str, String)>, facts: &Facts<'_>) {
+    let Some((reason, message)) = why else { return conditions.retain(|c| c.type_ != kind) };
+    set(conditions, kind, Ok(()), facts);
+    if let Some(c) = conditions.iter_mut().find(|c| c.type_ == kind) {
+        c.reason = Some(reason.to_owned());
+        c.message = (!message.is_empty()).then_some(message);
+    }
 }
 
 fn gates(spec: &core::PodSpec, old: &PodStatus) -> Verdict {
@@ -375,6 +435,10 @@ mod tests {
         ending: Option<Ending>,
         #[serde(default)]
         finished: bool,
+        #[serde(default)]
+        granted: Granted,
+        #[serde(default)]
+        pending: Option<Pending>,
         /// JSON pointers into the status and what they lead to.
         expect: BTreeMap<String, serde_json::Value>,
     }
@@ -393,6 +457,8 @@ mod tests {
                 waiting: &case.waiting,
                 ending: case.ending.as_ref(),
                 finished: case.finished,
+                granted: &case.granted,
+                pending: case.pending.as_ref(),
                 host_ip: "192.0.2.1",
                 host_network: pod.spec.as_ref().and_then(|s| s.host_network).unwrap_or(false),
                 now: "2026-01-01T00:01:00Z".parse().unwrap(),

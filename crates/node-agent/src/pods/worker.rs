@@ -2,20 +2,23 @@
 
 use super::observe::{Observed, State, observe};
 use super::plan::{self, Action, Marks, PodActions, World};
+use super::resize::{self, Granted, Pending};
 use super::status::{self, Ending, Facts, Waiting};
-use super::{Shared, config, start};
+use super::stop::{self, Stop};
+use super::{Shared, admit, config, spec, start};
 use crate::error::{Error, Result};
 use crate::events::Subject;
 use crate::volumes;
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Container, Pod};
+use kybern_api::error::{Reason, Status};
 use kybern_api::object::Object;
 use kybern_client::transport::MERGE_PATCH;
 use kybern_client::typed::merge_diff;
 use kybern_client::write::{At, DeleteOptions};
 use parking_lot::Mutex;
 use serde_json::json;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
@@ -52,19 +55,37 @@ pub(super) struct Worker {
     pub(super) held: BTreeMap<String, Held>,
     /// When volumes must be looked at again.
     pub(super) refresh: Option<Timestamp>,
+    /// Ids of the containers that ran when the runtime was last asked.
+    pub(super) running: watch::Sender<BTreeSet<String>>,
+    /// What the pod's containers were granted.
+    granted: Granted,
+    /// Why the spec's resources were not granted.
+    pending: Option<Pending>,
+    /// Where the pod is told to end for the node's sake.
+    ordered: Arc<Mutex<Option<Ending>>>,
     /// Grace with which each container is being stopped, by id.
     stopping: HashMap<String, i64>,
     ending: Option<Ending>,
     reported: Option<serde_json::Value>,
-    acquired: bool,
+    /// The generation whose references are watched.
+    acquired: Option<i64>,
     released: bool,
     /// The final status has been reported; what it told of is being removed.
     closed: bool,
 }
 
 impl Worker {
-    pub(super) fn new(shared: Arc<Shared>, subject: Subject, poke: Arc<Notify>) -> Self {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        subject: Subject,
+        poke: Arc<Notify>,
+        ordered: Arc<Mutex<Option<Ending>>>,
+    ) -> Self {
+        let granted = Granted::load(&shared.paths.pod(&subject.uid));
         Self {
+            granted,
+            pending: None,
+            ordered,
             shared,
             subject,
             poke,
@@ -72,10 +93,11 @@ impl Worker {
             tasks: HashMap::new(),
             held: BTreeMap::new(),
             refresh: None,
+            running: watch::Sender::default(),
             stopping: HashMap::new(),
             ending: None,
             reported: None,
-            acquired: false,
+            acquired: None,
             released: false,
             closed: false,
         }
@@ -133,12 +155,22 @@ impl Worker {
     }
 
     async fn step(&mut self, pod: &Pod, vanished: bool) -> Result<Step> {
-        if !self.acquired {
+        // A later generation may refer to more: ephemeral containers come with an update.
+        let generation = pod.metadata.generation.unwrap_or(0);
+        if self.acquired != Some(generation) && !self.released {
             self.shared.references.acquire(pod, &self.poke).await;
-            self.acquired = true;
-            self.refuse(pod);
+            if self.acquired.replace(generation).is_none() {
+                self.refuse(pod);
+            }
+        }
+        if let Some(ending) = self.ordered.lock().take()
+            && self.ending.is_none()
+        {
+            self.shared.events.warn(&self.subject, &ending.reason, ending.message.clone());
+            self.ending = Some(ending);
         }
         let deadline = self.check_deadline(pod);
+        let pod = &self.allocate(pod)?;
         for _ in 0..ROUNDS {
             let observed = self.observe(pod).await?;
             let actions = self.plan(pod, &observed);
@@ -167,12 +199,28 @@ impl Worker {
         Ok(Step::Wait(Some(self.shared.clock.now() + RETRY)))
     }
 
-    /// A pod this node cannot run at all fails at once.
+    /// The pod with the resources it was granted, and grants what it asks for where there is room.
+    fn allocate(&mut self, pod: &Pod) -> Result<Pod> {
+        if self.released || self.ending.is_some() || pod.metadata.deletion_timestamp.is_some() {
+            return Ok(resize::effective(pod, &self.granted));
+        }
+        let before = self.granted.clone();
+        self.pending = resize::grant(&mut self.granted, pod, || self.shared.room(&self.subject.uid));
+        if self.granted != before {
+            self.granted.save(&self.shared.paths.pod(&self.subject.uid))?;
+        }
+        Ok(resize::effective(pod, &self.granted))
+    }
+
+    /// A pod this node cannot run at all fails at once, unless it runs already.
     fn refuse(&mut self, pod: &Pod) {
-        if let Some((volume, kind)) = volumes::unsupported(pod) {
-            let message = format!("volume {volume:?} is of kind {kind}, which this node does not support");
-            self.shared.events.warn(&self.subject, "UnsupportedVolume", message.clone());
-            self.ending = Some(Ending { reason: "UnsupportedVolume".into(), message });
+        let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or_default();
+        if !matches!(phase, "" | "Pending") {
+            return;
+        }
+        if let Some(refused) = admit::refusal(pod, &self.shared.abilities) {
+            self.shared.events.warn(&self.subject, &refused.reason, refused.message.clone());
+            self.ending = Some(Ending { message: format!("Pod was rejected: {}", refused.message), ..refused });
         }
     }
 
@@ -186,7 +234,7 @@ impl Worker {
         }
         if self.ending.is_none() {
             let message = "Pod was active on the node longer than the specified deadline".to_owned();
-            self.ending = Some(Ending { reason: "DeadlineExceeded".into(), message });
+            self.ending = Some(Ending { reason: "DeadlineExceeded".into(), message, ..Ending::default() });
         }
         None
     }
@@ -194,7 +242,8 @@ impl Worker {
     async fn observe(&mut self, pod: &Pod) -> Result<Observed> {
         let mut observed = observe(&*self.shared.runtime, &self.subject.uid).await?;
         self.shared.remember(&observed, &self.poke);
-        let running: Vec<String> = observed.running().map(|c| c.id.clone()).collect();
+        let running: BTreeSet<String> = observed.running().map(|c| c.id.clone()).collect();
+        self.running.send_replace(running.clone());
         self.tasks.retain(|id, task| {
             let runs = running.contains(id);
             if !runs {
@@ -205,14 +254,14 @@ impl Worker {
         {
             let mut marks = self.marks.lock();
             let marks = &mut *marks;
-            for set in [&mut marks.started, &mut marks.ready, &mut marks.stopping] {
+            for set in [&mut marks.started, &mut marks.ready, &mut marks.stopping, &mut marks.hooking] {
                 set.retain(|id| running.contains(id));
             }
             marks.unhealthy.retain(|id, _| running.contains(id));
         }
         self.stopping.retain(|id, _| running.contains(id));
         for c in observed.containers.iter_mut().filter(|c| c.state == State::Exited && c.message.is_empty()) {
-            c.message = start::last_words(&self.shared, pod, c);
+            c.message = stop::last_words(&self.shared, pod, c);
         }
         for c in observed.running() {
             if !self.tasks.contains_key(&c.id) {
@@ -225,7 +274,15 @@ impl Worker {
     fn plan(&self, pod: &Pod, observed: &Observed) -> PodActions {
         let marks = self.marks.lock().clone();
         let now = self.shared.clock.now();
-        plan::plan(&World { pod, observed, marks: &marks, evicted: self.ending.is_some(), now })
+        plan::plan(&World {
+            pod,
+            observed,
+            marks: &marks,
+            evicted: self.ending.is_some(),
+            hurry: self.ending.as_ref().and_then(|e| e.grace),
+            granted: &self.granted,
+            now,
+        })
     }
 
     /// Does what is planned; false when there was nothing to do but wait.
@@ -236,7 +293,7 @@ impl Worker {
             .iter()
             .filter_map(|a| if let Action::Start { name, .. } = a { Some(name.as_str()) } else { None })
             .collect();
-        self.held.retain(|name, _| planned.contains(&name.as_str()));
+        self.held.retain(|name, _| planned.contains(&name.as_str()) || plan.backing_off.contains_key(name));
         for (name, seconds) in &plan.backing_off {
             self.hold_back(pod, name, *seconds, plan.wake);
         }
@@ -252,6 +309,10 @@ impl Worker {
         let message =
             format!("back-off {seconds}s restarting failed container={name} pod={pod_name}_{namespace}({uid})");
         let waiting = Waiting { reason: "CrashLoopBackOff".into(), message };
+        if self.held.get(name).is_none_or(|h| h.waiting != waiting) {
+            let event = format!("Back-off restarting failed container {name} in pod {pod_name}_{namespace}({uid})");
+            self.shared.events.warn(&self.subject, "BackOff", event);
+        }
         self.held.insert(name.to_owned(), Held { waiting, until });
     }
 
@@ -262,17 +323,47 @@ impl Worker {
             Action::StopSandbox(id) => runtime.stop_sandbox(id).await?,
             Action::RemoveSandbox(id) => runtime.remove_sandbox(id).await?,
             Action::Remove(id) => runtime.remove_container(id).await?,
+            Action::Resize { id, name } => self.resize(pod, id, name).await?,
             Action::Start { name, attempt, step } => {
                 return start::container(self, pod, observed, name, *attempt, *step).await;
             }
-            Action::Stop { id, name, grace, why } => {
+            Action::Stop { id, name, grace, why, after } => {
                 self.shared.events.normal(&self.subject, "Killing", why.clone());
-                start::stop(self, pod, observed, name, id, *grace);
-                self.stopping.insert(id.clone(), *grace);
+                let grace = *grace;
+                stop::stop(self, pod, observed, &Stop { id, name, grace, after });
+                self.stopping.insert(id.clone(), grace);
                 return Ok(false);
             }
         }
         Ok(true)
+    }
+
+    /// Gives a container its new resources; the pod's cgroup gets at least as much before, and no more
+    /// than that after.
+    async fn resize(&mut self, pod: &Pod, id: &str, name: &str) -> Result<()> {
+        let Some((c, _)) = pod.spec.as_ref().and_then(|s| spec::find(s, name)) else { return Ok(()) };
+        let qos = super::resources::qos(pod);
+        let cgroup = self.shared.cgroups.pod(qos, &self.subject.uid);
+        let (limits, before) = (super::resources::pod_limits(pod), self.shared.cgroups.memory_limit(&cgroup));
+        let shrinks = matches!((before, limits.memory), (Some(old), Some(new)) if new < old);
+        if !shrinks {
+            self.shared.cgroups.ensure(&cgroup, &limits)?;
+        }
+        let wanted = super::resources::linux(&c, qos, self.shared.capacity.memory);
+        self.shared.runtime.update_container(id, wanted).await?;
+        if shrinks {
+            self.shared.cgroups.ensure(&cgroup, &limits)?;
+        }
+        self.note_applied(&c)?;
+        let message = format!("Container {name} has been resized");
+        self.shared.events.normal(&self.subject, "ResizeCompleted", message);
+        Ok(())
+    }
+
+    /// Notes what a container has been given.
+    pub(super) fn note_applied(&mut self, c: &Container) -> Result<()> {
+        self.granted.applied.insert(c.name.clone(), c.resources.clone().unwrap_or_default());
+        self.granted.save(&self.shared.paths.pod(&self.subject.uid))
     }
 
     /// A second deletion with less grace shortens what is under way.
@@ -283,7 +374,7 @@ impl Worker {
                 && grace < *given
             {
                 *given = grace;
-                start::stop_now(&self.shared, &c.id, grace);
+                stop::stop_now(&self.shared, &c.id, grace);
             }
         }
     }
@@ -313,6 +404,8 @@ impl Worker {
             waiting: &waiting,
             ending: self.ending.as_ref(),
             finished: plan.finished,
+            granted: &self.granted,
+            pending: self.pending.as_ref(),
             host_ip: &host_ip,
             host_network: config::host_network(pod),
             now: self.shared.clock.now(),
@@ -334,8 +427,8 @@ impl Worker {
         };
         match self.shared.writer.patch(at, MERGE_PATCH, &patch).await {
             Ok(_) => self.reported = Some(made),
-            // The watch will say so too.
-            Err(e) if Error::Api(e.clone()).is_not_found() => {}
+            // The watch will say so too. To a node, a pod that is gone is none of its pods: 403.
+            Err(e) if is_gone(&e) => {}
             Err(e) => return Err(e.into()),
         }
         Ok(())
@@ -368,8 +461,13 @@ impl Worker {
         let options = DeleteOptions { uid: Some(uid.to_owned()), grace: Some(0), ..Default::default() };
         match self.shared.writer.delete(at, &options).await {
             Ok(_) => Ok(Step::Wait(None)),
-            Err(e) if Error::Api(e.clone()).is_not_found() => Ok(Step::Gone),
+            Err(e) if is_gone(&e) => Ok(Step::Gone),
             Err(e) => Err(e.into()),
         }
     }
+}
+
+/// Is the pod of a write no more (or no more this node's, which the Node authoriser answers with 403)?
+fn is_gone(e: &Status) -> bool {
+    matches!(e.reason, Reason::NotFound) || e.reason == Reason::Forbidden && e.message.contains("no relationship found")
 }

@@ -304,6 +304,9 @@ disabled_plugins = [
     bin_dir = {cni_bin}
     conf_dir = {cni_conf}
 
+  [plugins."io.containerd.grpc.v1.cri".registry]
+    config_path = {registries}
+
   [plugins."io.containerd.grpc.v1.cri".containerd]
     snapshotter = "overlayfs"
     discard_unpacked_layers = false
@@ -318,6 +321,7 @@ disabled_plugins = [
         no_apparmor = !Path::new("/sys/kernel/security/apparmor").exists(),
         cni_bin = quote(paths.cni_bin()),
         cni_conf = quote(paths.cni_conf()),
+        registries = quote(paths.registry_hosts()),
     )
 }
 

@@ -87,8 +87,8 @@ impl Runtime for Cri {
         Ok(answer.status.map(|s| s.conditions).unwrap_or_default())
     }
 
-    async fn run_sandbox(&self, config: pb::PodSandboxConfig) -> Result<String> {
-        let request = pb::RunPodSandboxRequest { config: Some(config), runtime_handler: String::new() };
+    async fn run_sandbox(&self, config: pb::PodSandboxConfig, handler: &str) -> Result<String> {
+        let request = pb::RunPodSandboxRequest { config: Some(config), runtime_handler: handler.into() };
         let answer = within(CALL, "RunPodSandbox", self.runtime.clone().run_pod_sandbox(request)).await?;
         Ok(answer.pod_sandbox_id)
     }
@@ -132,6 +132,20 @@ impl Runtime for Cri {
         let request = pb::StopContainerRequest { container_id: id.into(), timeout };
         let limit = grace.saturating_add(CALL);
         gone_is_fine(within(limit, "StopContainer", self.runtime.clone().stop_container(request)).await.map(drop))
+    }
+    async fn update_container(&self, id: &str, resources: pb::LinuxContainerResources) -> Result<()> {
+        let request = pb::UpdateContainerResourcesRequest {
+            container_id: id.into(),
+            linux: Some(resources),
+            ..Default::default()
+        };
+        within(CALL, "UpdateContainerResources", self.runtime.clone().update_container_resources(request))
+            .await
+            .map(drop)
+    }
+    async fn reopen_log(&self, id: &str) -> Result<()> {
+        let request = pb::ReopenContainerLogRequest { container_id: id.into() };
+        within(CALL, "ReopenContainerLog", self.runtime.clone().reopen_container_log(request)).await.map(drop)
     }
     async fn remove_container(&self, id: &str) -> Result<()> {
         let request = pb::RemoveContainerRequest { container_id: id.into() };

@@ -18,10 +18,14 @@ pub struct State {
     pub images: BTreeSet<String>,
     /// Images a pull finds.
     pub registry: BTreeSet<String>,
+    /// The password pulls need; None: none.
+    pub password: Option<String>,
     /// Calls that fail, with the text of the failure.
     pub failing: BTreeMap<&'static str, String>,
     /// Every call that changes something, in order: `StartContainer c1`.
     pub calls: Vec<String>,
+    /// What every container uses: bytes of memory and nanoseconds of CPU time.
+    pub usage: u64,
     /// Exit code of the next exec.
     pub exec_code: i32,
     next: u64,
@@ -90,9 +94,13 @@ impl Runtime for Fake {
         let condition = |kind: &str| pb::RuntimeCondition { r#type: kind.into(), status: true, ..Default::default() };
         Ok(vec![condition("RuntimeReady"), condition("NetworkReady")])
     }
-    async fn run_sandbox(&self, config: pb::PodSandboxConfig) -> Result<String> {
+    async fn run_sandbox(&self, config: pb::PodSandboxConfig, handler: &str) -> Result<String> {
         let metadata = config.metadata.clone().unwrap_or_default();
         let mut state = self.act("RunPodSandbox", &metadata.name)?;
+        if !handler.is_empty() {
+            let message = format!("no runtime for {handler:?} is configured");
+            return Err(Error::Runtime { call: "RunPodSandbox", code: tonic::Code::Unknown, message });
+        }
         let id = state.id("s");
         let status = pb::PodSandboxStatus {
             id: id.clone(),
@@ -173,6 +181,13 @@ impl Runtime for Fake {
         self.exit(id, 143);
         Ok(())
     }
+    async fn update_container(&self, id: &str, resources: pb::LinuxContainerResources) -> Result<()> {
+        let wanted = format!("{id} {} {}", resources.cpu_shares, resources.memory_limit_in_bytes);
+        self.act("UpdateContainerResources", &wanted).map(drop)
+    }
+    async fn reopen_log(&self, id: &str) -> Result<()> {
+        self.act("ReopenContainerLog", id).map(drop)
+    }
     async fn remove_container(&self, id: &str) -> Result<()> {
         self.act("RemoveContainer", id)?.containers.remove(id);
         Ok(())
@@ -197,7 +212,15 @@ impl Runtime for Fake {
         self.state.lock().containers.get(id).map(|(_, c)| c.clone()).ok_or_else(|| missing("ContainerStatus"))
     }
     async fn container_stats(&self) -> Result<Vec<pb::ContainerStats>> {
-        Ok(Vec::new())
+        let state = self.state.lock();
+        let value = Some(pb::UInt64Value { value: state.usage });
+        let stats = state.containers.values().map(|(_, c)| pb::ContainerStats {
+            attributes: Some(pb::ContainerAttributes { id: c.id.clone(), ..Default::default() }),
+            cpu: Some(pb::CpuUsage { usage_core_nano_seconds: value, ..Default::default() }),
+            memory: Some(pb::MemoryUsage { working_set_bytes: value, usage_bytes: value, ..Default::default() }),
+            ..Default::default()
+        });
+        Ok(stats.collect())
     }
     async fn exec_sync(&self, id: &str, command: &[String], _timeout: Duration) -> Result<pb::ExecSyncResponse> {
         let state = self.act("ExecSync", &format!("{id} {}", command.join(" ")))?;
@@ -220,8 +243,12 @@ impl Runtime for Fake {
         let state = self.state.lock();
         Ok(state.images.iter().map(|i| pb::Image { id: format!("sha256:{i}"), ..Default::default() }).collect())
     }
-    async fn pull(&self, reference: &str, _auth: Option<pb::AuthConfig>) -> Result<String> {
+    async fn pull(&self, reference: &str, auth: Option<pb::AuthConfig>) -> Result<String> {
         let mut state = self.act("PullImage", reference)?;
+        if state.password.as_ref().is_some_and(|p| auth.is_none_or(|a| a.password != *p)) {
+            let message = "pull access denied".into();
+            return Err(Error::Runtime { call: "PullImage", code: tonic::Code::Unknown, message });
+        }
         if !state.registry.contains(reference) {
             return Err(Error::Runtime { call: "PullImage", code: tonic::Code::NotFound, message: "not found".into() });
         }

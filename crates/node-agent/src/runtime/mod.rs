@@ -28,8 +28,8 @@ pub trait Runtime: Send + Sync + 'static {
     /// Conditions `RuntimeReady` and `NetworkReady`.
     async fn status(&self) -> Result<Vec<pb::RuntimeCondition>>;
 
-    /// Creates and starts a sandbox; its id.
-    async fn run_sandbox(&self, config: pb::PodSandboxConfig) -> Result<String>;
+    /// Creates and starts a sandbox under a runtime handler (empty: the default); its id.
+    async fn run_sandbox(&self, config: pb::PodSandboxConfig, handler: &str) -> Result<String>;
     /// Stops a sandbox and everything in it; idempotent.
     async fn stop_sandbox(&self, id: &str) -> Result<()>;
     /// Removes a stopped sandbox and its containers; idempotent.
@@ -50,6 +50,10 @@ pub trait Runtime: Send + Sync + 'static {
     async fn start_container(&self, id: &str) -> Result<()>;
     /// Sends the stop signal, waits up to `grace`, then kills; idempotent.
     async fn stop_container(&self, id: &str, grace: Duration) -> Result<()>;
+    /// Gives a running container other resources.
+    async fn update_container(&self, id: &str, resources: pb::LinuxContainerResources) -> Result<()>;
+    /// Lets the runtime open a container's log file anew, after it was renamed.
+    async fn reopen_log(&self, id: &str) -> Result<()>;
     /// Removes a stopped container; idempotent.
     async fn remove_container(&self, id: &str) -> Result<()>;
     /// All containers, or one pod's.

@@ -8,6 +8,7 @@ mod session;
 mod tests;
 
 use crate::feed::{Connect, Feed};
+use crate::node::stats::Stats;
 use crate::pods::find::Containers;
 use crate::runtime::Runtime;
 use bytes::Bytes;
@@ -46,6 +47,8 @@ pub struct Services {
     pub containers: Arc<dyn Containers>,
     /// For log lines since some seconds ago.
     pub clock: Arc<dyn Clock>,
+    /// What the node uses.
+    pub stats: Arc<Stats>,
 }
 
 impl Streams {
@@ -114,19 +117,26 @@ impl Services {
             Some(What::Attach(attach)) => command::attach(self, attach, opening).await,
             Some(What::PortForward(forward)) => connection::forward(self, forward, opening).await,
             Some(What::Dial(dial)) => connection::dial(dial, opening).await,
-            Some(What::Http(http)) => serve_http(&http, opening).await,
+            Some(What::Http(http)) => serve_http(self, &http, opening).await,
             None => opening.refuse(&Status::bad_request("nothing to open")),
         }
     }
 }
 
 /// The kubelet's HTTP paths, as far as they exist.
-async fn serve_http(request: &Http, opening: Opening) {
+async fn serve_http(services: &Services, request: &Http, opening: Opening) {
     let path = request.path.split('?').next().unwrap_or_default();
-    if path != "/healthz" {
-        return opening.refuse(&Status::new(Reason::NotFound, format!("the node serves no {path}")));
+    let (kind, body) = match path {
+        "/healthz" => ("text/plain", Bytes::from_static(b"ok")),
+        "/stats/summary" => match services.stats.summary().await {
+            Ok(summary) => ("application/json", summary.to_string().into()),
+            Err(e) => return opening.refuse(&Status::internal(e.to_string())),
+        },
+        _ => return opening.refuse(&Status::new(Reason::NotFound, format!("the node serves no {path}"))),
+    };
+    let channel = opening.accept(200, kind);
+    // A lost server needs no answer.
+    if channel.sender.send(0, body).await.is_ok() {
+        channel.sender.close("");
     }
-    let channel = opening.accept(200, "text/plain");
-    channel.sender.send(0, Bytes::from_static(b"ok")).await.ok();
-    channel.sender.close("");
 }

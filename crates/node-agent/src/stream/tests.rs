@@ -39,7 +39,9 @@ impl Containers for One {
 fn services(log: PathBuf) -> (Arc<Services>, Arc<One>) {
     let one = Arc::new(One { log, running: true.into() });
     let clock = Arc::new(FixedClock::new("2024-05-01T10:00:10Z".parse().expect("time")));
-    (Arc::new(Services { runtime: Arc::new(Fake::default()), containers: one.clone(), clock }), one)
+    let runtime: Arc<dyn crate::runtime::Runtime> = Arc::new(Fake::default());
+    let stats = Arc::new(crate::node::stats::Stats::new("n1", runtime.clone(), clock.clone(), "/".into()));
+    (Arc::new(Services { runtime, containers: one.clone(), clock, stats }), one)
 }
 
 /// The server's end of a channel and the node's, joined; the answer comes out of the receiver.

@@ -245,13 +245,23 @@ const ADMIN: &[Row] = &[
     ("rbac.authorization.k8s.io", "rolebindings roles", "create delete deletecollection get list patch update watch"),
 ];
 
+const METRICS: &[Row] = &[("metrics.k8s.io", "nodes pods", READ)];
+
 /// The roles of people: name, own rules (under `system:aggregate-to-NAME`), and the next wider role.
 const LADDER: [(&str, &[Row], Option<&str>); 3] =
     [("view", VIEW, Some("edit")), ("edit", EDIT, Some("admin")), ("admin", ADMIN, None)];
 
 pub(super) fn roles() -> Vec<Value> {
     let plain = PLAIN.iter().map(|(name, rows)| cluster_role(name, &rules(rows)));
-    plain.chain(LADDER.iter().flat_map(|(name, rows, wider)| step(name, rows, *wider))).collect()
+    let ladder = LADDER.iter().flat_map(|(name, rows, wider)| step(name, rows, *wider));
+    plain.chain(ladder).chain([metrics_reader()]).collect()
+}
+
+/// What the metrics server brings in other clusters: who may view pods may see what they use.
+fn metrics_reader() -> Value {
+    let markers = ["view", "edit", "admin"].map(|role| format!("rbac.authorization.k8s.io/aggregate-to-{role}"));
+    let markers: Vec<(&String, &str)> = markers.iter().map(|m| (m, "true")).collect();
+    label(cluster_role("system:aggregated-metrics-reader", &rules(METRICS)), &markers)
 }
 
 /// Two roles: the rules, and the one that collects them and whatever others label for it. The collected

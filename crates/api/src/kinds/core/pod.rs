@@ -73,7 +73,10 @@ impl Strategy for Pod {
         match ctx.subresource {
             "status" | "binding" => {}
             "ephemeralcontainers" => validate::pod_ephemeral(&spec, &old, out),
-            "resize" => validate::pod_resize(&spec, &old, out),
+            "resize" => {
+                validate::pod_resize(&spec, &old, out);
+                keeps_class(&spec, qos::class(obj), obj, out);
+            }
             _ if spec.value == old.value => {}
             _ => {
                 validate::pod_spec(&spec, out);
@@ -119,6 +122,14 @@ impl Strategy for Pod {
 }
 
 const DEFAULT_GRACE_SECONDS: i64 = 30;
+
+/// A pod's cgroup lies where its class says: that stays.
+fn keeps_class(spec: &Field<'_, '_>, class: &str, obj: &Value, out: &mut Causes) {
+    let known = tree::text(obj, "status.qosClass");
+    if !known.is_empty() && known != class {
+        spec.invalid_value(&class.into(), "Pod QOS Class may not change as a result of resizing", out);
+    }
+}
 
 fn validate_new(spec: &Field<'_, '_>, out: &mut Causes) {
     validate::pod_spec(spec, out);

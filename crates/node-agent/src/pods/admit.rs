@@ -1,0 +1,145 @@
+//! Pods that this node cannot run as they are written: refused before anything of them starts.
+
+use super::spec;
+use super::status::Ending;
+use crate::volumes;
+use k8s_openapi::api::core::v1::{Pod, PodSpec};
+
+/// What the node and its runtime can do, as far as a pod may ask for it.
+#[derive(Debug, Clone, Default)]
+pub struct Abilities {
+    /// AppArmor profiles are enforced.
+    pub apparmor: bool,
+    /// Containers can have user namespaces of their own.
+    pub user_namespaces: bool,
+    /// `supplementalGroupsPolicy: Strict` is honoured.
+    pub strict_groups: bool,
+    /// Sysctls that pods may set although they are not safe, `*` at the end of a name for all below it.
+    pub unsafe_sysctls: Vec<String>,
+}
+
+/// Sysctls that belong to a pod's own namespaces and harm nobody else.
+const SAFE_SYSCTLS: [&str; 12] = [
+    "kernel.shm_rmid_forced",
+    "net.ipv4.ip_local_port_range",
+    "net.ipv4.tcp_syncookies",
+    "net.ipv4.ping_group_range",
+    "net.ipv4.ip_unprivileged_port_start",
+    "net.ipv4.ip_local_reserved_ports",
+    "net.ipv4.tcp_keepalive_time",
+    "net.ipv4.tcp_fin_timeout",
+    "net.ipv4.tcp_keepalive_intvl",
+    "net.ipv4.tcp_keepalive_probes",
+    "net.ipv4.tcp_rmem",
+    "net.ipv4.tcp_wmem",
+];
+
+/// Why the node does not take the pod; None: it does. The message is the event's; the status says
+/// before it that the pod was rejected.
+pub fn refusal(pod: &Pod, abilities: &Abilities) -> Option<Ending> {
+    let spec = pod.spec.as_ref()?;
+    let refused = |reason: &str, message: String| Some(Ending { reason: reason.into(), message, ..Ending::default() });
+    if let Some(message) = forbidden_sysctl(spec, abilities) {
+        return refused("SysctlForbidden", message);
+    }
+    if !abilities.apparmor && asks_for_apparmor(spec) {
+        return refused("AppArmor", "Cannot enforce AppArmor: AppArmor is not enabled on the host".into());
+    }
+    let context = spec.security_context.as_ref();
+    if !abilities.strict_groups && context.and_then(|c| c.supplemental_groups_policy.as_deref()) == Some("Strict") {
+        let message = "SupplementalGroupsPolicy=Strict is not supported in this node".into();
+        return refused("SupplementalGroupsPolicyNotSupported", message);
+    }
+    if !abilities.user_namespaces && spec.host_users == Some(false) {
+        let message = "can't set `spec.hostUsers: false`: the runtime does not support user namespaces".into();
+        return refused("UserNamespacesNotSupported", message);
+    }
+    if let Some((volume, kind)) = volumes::unsupported(pod) {
+        let message = format!("volume {volume:?} is of kind {kind}, which this node does not support");
+        return refused("UnsupportedVolume", message);
+    }
+    None
+}
+
+fn forbidden_sysctl(spec: &PodSpec, abilities: &Abilities) -> Option<String> {
+    let yes = |o: Option<bool>| o.unwrap_or(false);
+    for sysctl in spec.security_context.iter().flat_map(|c| c.sysctls.iter().flatten()) {
+        // Both separators are in use; the kernel takes either.
+        let name = sysctl.name.replace('/', ".");
+        let matches = |pattern: &String| match pattern.strip_suffix('*') {
+            Some(prefix) => name.starts_with(prefix),
+            None => *pattern == name,
+        };
+        if !SAFE_SYSCTLS.contains(&name.as_str()) && !abilities.unsafe_sysctls.iter().any(matches) {
+            return Some(format!("forbidden sysctl: {:?} not allowlisted", sysctl.name));
+        }
+        if name.starts_with("net.") && yes(spec.host_network) {
+            return Some(format!("forbidden sysctl: {:?} not allowed with host net enabled", sysctl.name));
+        }
+        let of_ipc = ["kernel.shm", "kernel.msg", "kernel.sem", "fs.mqueue."].iter().any(|p| name.starts_with(p));
+        if of_ipc && yes(spec.host_ipc) {
+            return Some(format!("forbidden sysctl: {:?} not allowed with host ipc enabled", sysctl.name));
+        }
+    }
+    None
+}
+
+fn asks_for_apparmor(spec: &PodSpec) -> bool {
+    let of_pod = spec.security_context.iter().filter_map(|c| c.app_armor_profile.as_ref());
+    let containers = spec::declared(spec).filter_map(|(c, _)| c.security_context.as_ref()?.app_armor_profile.as_ref());
+    of_pod.chain(containers).any(|profile| profile.type_ != "Unconfined")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_the_node_lacks_is_refused_with_kubernetes_reasons() {
+        let sysctl = |name: &str| json!({"securityContext": {"sysctls": [{"name": name, "value": "1"}]}});
+        let with = |mut a: serde_json::Value, b: serde_json::Value| {
+            a.as_object_mut().unwrap().extend(b.as_object().unwrap().clone());
+            a
+        };
+        let host_net = with(sysctl("net.ipv4.tcp_syncookies"), json!({"hostNetwork": true}));
+        let host_ipc = with(sysctl("kernel.shm_rmid_forced"), json!({"hostIPC": true}));
+        let apparmor = json!({"securityContext": {"appArmorProfile": {"type": "RuntimeDefault"}}});
+        let cases = [
+            (json!({}), "", ""),
+            (sysctl("net.ipv4.tcp_syncookies"), "", ""),
+            (sysctl("kernel.msgmax"), "", ""),
+            (sysctl("kernel.panic"), "SysctlForbidden", "forbidden sysctl: \"kernel.panic\" not allowlisted"),
+            (
+                host_net,
+                "SysctlForbidden",
+                "forbidden sysctl: \"net.ipv4.tcp_syncookies\" not allowed with host net enabled",
+            ),
+            (
+                host_ipc,
+                "SysctlForbidden",
+                "forbidden sysctl: \"kernel.shm_rmid_forced\" not allowed with host ipc enabled",
+            ),
+            (apparmor, "AppArmor", "Cannot enforce AppArmor: AppArmor is not enabled on the host"),
+            (json!({"securityContext": {"appArmorProfile": {"type": "Unconfined"}}}), "", ""),
+            (
+                json!({"securityContext": {"supplementalGroupsPolicy": "Strict"}}),
+                "SupplementalGroupsPolicyNotSupported",
+                "SupplementalGroupsPolicy=Strict is not supported in this node",
+            ),
+            (
+                json!({"hostUsers": false}),
+                "UserNamespacesNotSupported",
+                "can't set `spec.hostUsers: false`: the runtime does not support user namespaces",
+            ),
+            (json!({"hostUsers": true}), "", ""),
+        ];
+        let abilities = Abilities { unsafe_sysctls: vec!["kernel.msg*".into()], ..Abilities::default() };
+        for (spec, reason, message) in cases {
+            let spec = with(spec, json!({"containers": []}));
+            let pod: Pod = serde_json::from_value(json!({"metadata": {}, "spec": spec})).unwrap();
+            let ending = refusal(&pod, &abilities).unwrap_or_default();
+            assert_eq!((ending.reason.as_str(), ending.message.as_str()), (reason, message), "{pod:?}");
+        }
+    }
+}
