@@ -16,6 +16,16 @@ if [ -z "${KUBECTL_OLD:-}" ] && [ ! -x "$old/usr/bin/kubectl" ]; then
     say "Debian's kubectl can't be had: its tests are skipped"
 fi
 export KUBECTL_OLD=${KUBECTL_OLD:-$old/usr/bin/kubectl}
+# Debian's registry, for tests/registry.rs, which skips itself where it can't be had.
+registry=$KYBERN_CACHE/docker-registry
+if [ -z "${DOCKER_REGISTRY:-}" ] && [ ! -x "$registry/usr/bin/docker-registry" ]; then
+  mkdir -p "$registry"
+  (cd "$registry" && apt-get download docker-registry >/dev/null 2>&1 && dpkg -x docker-registry_*.deb . && rm -f ./*.deb) ||
+    say "Debian's docker-registry can't be had: its test is skipped"
+fi
+if [ -x "$registry/usr/bin/docker-registry" ]; then
+  export DOCKER_REGISTRY=${DOCKER_REGISTRY:-$registry/usr/bin/docker-registry}
+fi
 if [ -z "${KUBECONFIG:-}" ]; then
   name=e2e
   "$kybern" dev delete --name $name >/dev/null

@@ -120,30 +120,45 @@ async fn ask(nodes: &Nodes, node: &str) -> Result<Summary, Status> {
     serde_json::from_slice(&body).map_err(|e| failed(&e))
 }
 
+/// Is this what nodes or pods use, rather than something stored?
+pub(crate) fn is_usage(resource: &Resource) -> bool {
+    resource.def().group == kybern_api::kinds::metrics::GROUP
+}
+
 /// Answers a request for what nodes or pods use.
 pub(crate) async fn run(server: &Inner, resource: &Resource, auth: &Authorized) -> Result<Answer, Status> {
-    let def = resource.def();
-    let kind = server.kinds.resource("", &def.plural).ok_or_else(no_such_path)?;
-    server.barrier().await?;
-    let a = &auth.attributes;
     match auth.verb {
-        Verb::Get => {
-            let missing = || Status::not_found(&def.group, &def.plural, &a.name);
-            let suffix = kind.cache.keys().suffix_of(&kind.cache.keys().object(&a.namespace, &a.name));
-            let object = kind.cache.get(&suffix).ok_or_else(missing)?;
-            let used = usage(server, &kind, vec![object]).await;
-            used.into_iter().next().map(|o| Answer::Object(o, false)).ok_or_else(missing)
-        }
-        Verb::List => {
-            let selector = Selector::parse(&kind.def, &a.label_selector, &a.field_selector)?;
-            let snapshot = kind.cache.snapshot(server.caches.applied());
-            let prefix = kind.cache.keys().namespace(Some(auth.namespace()));
-            let of_interest = snapshot.range(&prefix, None).map(|(_, o)| o).filter(|o| selector.matches(&o.head));
-            let items = usage(server, &kind, of_interest.cloned().collect()).await;
-            Ok(Answer::List(Listed { revision: snapshot.revision, items, next: None, remaining: None }))
-        }
-        verb => Err(not_allowed(&def.group, &def.plural, verb)),
+        Verb::Get => get(server, resource, auth).await.map(|o| Answer::Object(o, false)),
+        Verb::List => list(server, resource, auth).await.map(Answer::List),
+        verb => Err(not_allowed(&resource.def().group, &resource.def().plural, verb)),
     }
+}
+
+/// The kind whose objects are measured.
+fn measured(server: &Inner, resource: &Resource) -> Result<Arc<Kind>, Status> {
+    server.kinds.resource("", &resource.def().plural).ok_or_else(no_such_path)
+}
+
+/// What one node or pod uses.
+pub(crate) async fn get(server: &Inner, resource: &Resource, auth: &Authorized) -> Result<Object, Status> {
+    let (kind, def, a) = (measured(server, resource)?, resource.def(), &auth.attributes);
+    server.barrier().await?;
+    let missing = || Status::not_found(&def.group, &def.plural, &a.name);
+    let keys = kind.cache.keys();
+    let object = kind.cache.get(&keys.suffix_of(&keys.object(&a.namespace, &a.name))).ok_or_else(missing)?;
+    usage(server, &kind, vec![object]).await.pop().ok_or_else(missing)
+}
+
+/// What the nodes or pods use that a request selects.
+pub(crate) async fn list(server: &Inner, resource: &Resource, auth: &Authorized) -> Result<Listed, Status> {
+    let (kind, a) = (measured(server, resource)?, &auth.attributes);
+    server.barrier().await?;
+    let selector = Selector::parse(&kind.def, &a.label_selector, &a.field_selector)?;
+    let snapshot = kind.cache.snapshot(server.caches.applied());
+    let prefix = kind.cache.keys().namespace(Some(auth.namespace()));
+    let of_interest = snapshot.range(&prefix, None).map(|(_, o)| o).filter(|o| selector.matches(&o.head));
+    let items = usage(server, &kind, of_interest.cloned().collect()).await;
+    Ok(Listed { revision: snapshot.revision, items, next: None, remaining: None })
 }
 
 /// What these objects (nodes or pods) use; those nothing is known of are left out.

@@ -150,6 +150,12 @@ pub struct AgentArgs {
     /// When pods are evicted, such as memory.available<100Mi,nodefs.available<10%
     #[arg(long, value_delimiter = ',')]
     pub eviction_hard: Vec<String>,
+    /// Unused images are removed when the disk is so full, in percent; 100: never for that [default: 85]
+    #[arg(long)]
+    pub image_gc_high_threshold: Option<u8>,
+    /// And until it is only so full [default: 80]
+    #[arg(long)]
+    pub image_gc_low_threshold: Option<u8>,
     /// Send traces to this OTLP endpoint, http://HOST:4317
     #[arg(long, env = "KYBERN_OTLP_ENDPOINT")]
     pub otlp_endpoint: Option<String>,
@@ -222,13 +228,43 @@ pub enum ImageCommand {
     Import {
         /// Archive or directory
         file: PathBuf,
-        /// Which cluster.
+        /// Onto which nodes.
         #[command(flatten)]
-        cluster: DevName,
-        /// Only into this containerd (its socket), on a machine that is a node itself
-        #[arg(long)]
-        containerd: Option<PathBuf>,
+        onto: OnNodes,
     },
+    /// List the nodes' images
+    #[command(visible_alias = "ls")]
+    List {
+        /// Of which nodes.
+        #[command(flatten)]
+        onto: OnNodes,
+    },
+    /// Remove images by name or id
+    Rm {
+        /// Names or ids
+        #[arg(required = true)]
+        images: Vec<String>,
+        /// From which nodes.
+        #[command(flatten)]
+        onto: OnNodes,
+    },
+    /// Remove every image that no container uses
+    Prune {
+        /// From which nodes.
+        #[command(flatten)]
+        onto: OnNodes,
+    },
+}
+
+/// All nodes of a dev cluster, or one containerd.
+#[derive(Debug, Args)]
+pub struct OnNodes {
+    /// Which cluster.
+    #[command(flatten)]
+    pub cluster: DevName,
+    /// Only this containerd (its socket), on a machine that is a node itself
+    #[arg(long)]
+    pub containerd: Option<PathBuf>,
 }
 
 /// `kybern token`

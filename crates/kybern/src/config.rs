@@ -36,6 +36,8 @@ struct File {
     pod_manifest_path: Option<PathBuf>,
     system_reserved: Vec<String>,
     eviction_hard: Vec<String>,
+    image_gc_high_threshold: Option<u8>,
+    image_gc_low_threshold: Option<u8>,
     otlp_endpoint: Option<String>,
     debug: bool,
 }
@@ -106,6 +108,8 @@ pub struct Agent {
     pub reserved: Vec<(String, String)>,
     /// Eviction thresholds as written; empty: the usual ones.
     pub eviction_hard: Vec<String>,
+    /// Above which share of the disk in use images are removed, and until below which; in percent.
+    pub image_gc: (u8, u8),
     /// Pod addresses of the whole cluster.
     pub cluster_cidr: Ipv4Net,
     /// Service addresses.
@@ -191,6 +195,10 @@ impl Agent {
                 .unwrap_or_else(|| data_dir.join("pod-manifests")),
             reserved,
             eviction_hard: both(args.eviction_hard, file.eviction_hard),
+            image_gc: image_gc(
+                args.image_gc_high_threshold.or(file.image_gc_high_threshold),
+                args.image_gc_low_threshold.or(file.image_gc_low_threshold),
+            )?,
             data_dir,
             run_dir: args.run_dir.or(file.run_dir).unwrap_or_else(|| "/run/kybern".into()),
             name: node_name(args.node_name.or(file.node_name))?,
@@ -209,6 +217,15 @@ impl Agent {
 fn both(mut flags: Vec<String>, file: Vec<String>) -> Vec<String> {
     flags.extend(file);
     flags
+}
+
+fn image_gc(high: Option<u8>, low: Option<u8>) -> Result<(u8, u8)> {
+    let high = high.unwrap_or(85);
+    let low = low.unwrap_or(high.min(85).saturating_sub(5));
+    if high > 100 || low > high {
+        bail!("--image-gc-high-threshold {high}: must be at most 100, and --image-gc-low-threshold {low} at most that");
+    }
+    Ok((high, low))
 }
 
 /// None: nothing is said.
@@ -332,6 +349,14 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         assert!(error.contains("profiles[0].percentageOfNodesToScore: Invalid value: 400"), "{error}");
         assert!(server(args()).is_err(), "a file that is not there is no default");
+    }
+
+    #[test]
+    fn thresholds_fit_each_other() {
+        assert_eq!(image_gc(None, None).unwrap(), (85, 80));
+        assert_eq!(image_gc(Some(60), None).unwrap(), (60, 55));
+        assert_eq!(image_gc(Some(100), None).unwrap(), (100, 80));
+        assert!(image_gc(Some(50), Some(60)).is_err() && image_gc(Some(101), None).is_err());
     }
 
     #[test]

@@ -14,17 +14,18 @@ use crate::network::{NetworkConfig, NodeNetwork};
 use crate::node::capacity::Capacity;
 use crate::node::certificate::{self, Credential, Store};
 use crate::node::guard::Guard;
+use crate::node::pressure::Pressure;
+use crate::node::shutdown::Shutdown;
 use crate::node::stats::Stats;
 use crate::node::status::NodeStatus;
 use crate::node::{lease, system};
 use crate::pods::admit::Abilities;
 use crate::pods::find::RuntimeContainers;
-use crate::pods::{Pods, Shared, security};
+use crate::pods::sources::Sources;
+use crate::pods::{Command, Pods, Shared, security};
 use crate::references::References;
 use crate::runtime::Runtime;
-use crate::runtime::containerd::Containerd;
-use crate::runtime::cri::{Cri, channel};
-use crate::runtime::events::TaskChanged;
+use crate::runtime::engine::Engine;
 use crate::stream::{Services, Streams};
 use crate::volumes::local;
 use crate::volumes::token::Tokens;
@@ -251,7 +252,10 @@ impl Agent {
         let capacity = Capacity::probe(&self.config.data_dir);
         let allocatable = capacity.allocatable(&self.config.reserved, self.config.eviction.memory_reserve());
         let writer = Writer::new(transport.clone(), "kubelet", 0);
-        let pressures = watch::Sender::default();
+        let pods = Resource::new("", "v1", "pods");
+        let selection = Selection { fields: format!("spec.nodeName={}", self.config.name), ..Selection::default() };
+        let mine = Informer::start(transport.clone(), pods.clone(), selection, None, cancel.clone());
+        let house = self.keep_house(&runtime, stats, &mine, tasks);
         let status = NodeStatus {
             config: self.config.clone(),
             capacity,
@@ -260,32 +264,18 @@ impl Agent {
             writer: writer.clone(),
             clock: self.clock.clone(),
             network: network.ready(),
-            pressures: pressures.subscribe(),
+            pressures: house.pressures.clone(),
+            leaving: house.leaving.clone(),
         };
-        let Some(uid) = cancel.run_until_cancelled(status.register()).await else { return };
-        tasks.spawn(status.run(cancel.clone()));
-        tasks.spawn(lease::run(writer.clone(), self.config.name.clone(), uid, self.clock.clone(), cancel.clone()));
+        let (registered, node_uid) = watch::channel(None);
+        let leases = (writer.clone(), self.config.name.clone(), self.clock.clone());
+        tasks.spawn(show_node(status, leases, registered, cancel.clone()));
         let nodes = informers.all(&Resource::new("", "v1", "nodes"));
         let give_back = local::give_back(nodes, writer.clone(), self.config.paths(), self.config.name.clone());
         let stop = cancel.clone();
         tasks.spawn(async move { stop.run_until_cancelled(give_back).await.unwrap_or_default() });
         let (changes, changed) = mpsc::channel(CHANGES);
         tasks.spawn(engine.supervise(changes, cancel.clone()));
-        let pods = Resource::new("", "v1", "pods");
-        let selection = Selection { fields: format!("spec.nodeName={}", self.config.name), ..Selection::default() };
-        let mine = Informer::start(transport.clone(), pods.clone(), selection, None, cancel.clone());
-        let (orders, commands) = mpsc::channel(ORDERS);
-        let guard = Guard {
-            paths: self.config.paths(),
-            runtime: runtime.clone(),
-            stats,
-            clock: self.clock.clone(),
-            pods: mine.clone(),
-            orders,
-            thresholds: self.config.eviction.clone(),
-            pressures,
-        };
-        tasks.spawn(guard.run(cancel.clone()));
         let shared = Shared {
             paths: self.config.paths(),
             puller: Arc::new(Puller::new(runtime.clone(), self.clock.clone(), keyring)),
@@ -303,12 +293,63 @@ impl Agent {
             abilities: self.abilities(),
             seccomp: security::seccomp_supported(),
             network_ready: network.ready(),
+            leaving: house.leaving,
+            pressures: house.pressures,
             pods,
+            node_uid,
+            mirrors: Default::default(),
             known: Default::default(),
             config: self.config.clone(),
         };
-        Pods::new(Arc::new(shared)).run(changed, commands, cancel.clone()).await;
+        let sources = Sources::new(&self.config.manifests, &self.config.name, self.clock.clone());
+        let statics = sources.start(cancel.clone());
+        Pods::new(Arc::new(shared)).run(statics, changed, house.commands, cancel.clone()).await;
     }
+
+    /// Starts what looks after the node as a whole.
+    fn keep_house(&self, runtime: &Arc<dyn Runtime>, stats: Arc<Stats>, mine: &Arc<Informer>, tasks: &Tasks) -> House {
+        let (orders, commands) = mpsc::channel(ORDERS);
+        let (pressures, leaving) = (watch::Sender::default(), watch::Sender::default());
+        let house = House { commands, pressures: pressures.subscribe(), leaving: leaving.subscribe() };
+        let shutdown = Shutdown { pods: mine.clone(), orders: orders.clone(), leaving };
+        tasks.spawn(shutdown.run(tasks.cancel.clone()));
+        let guard = Guard {
+            paths: self.config.paths(),
+            runtime: runtime.clone(),
+            cgroups: Cgroups::new(&self.config.cgroup_root),
+            stats,
+            clock: self.clock.clone(),
+            pods: mine.clone(),
+            orders,
+            thresholds: self.config.eviction.clone(),
+            image_gc: self.config.image_gc,
+            pressures,
+        };
+        tasks.spawn(guard.run(tasks.cancel.clone()));
+        house
+    }
+}
+
+/// What the housekeepers tell the rest of the agent.
+struct House {
+    /// Orders to pods.
+    commands: mpsc::Receiver<Command>,
+    /// What runs short.
+    pressures: watch::Receiver<Vec<Pressure>>,
+    /// Is the machine going down?
+    leaving: watch::Receiver<bool>,
+}
+
+/// Registers the node, then keeps its status and its lease. Pods that need no API do not wait for it.
+async fn show_node(
+    status: NodeStatus,
+    (writer, name, clock): (Writer, String, Arc<dyn Clock>),
+    registered: watch::Sender<Option<String>>,
+    cancel: CancellationToken,
+) {
+    let Some(uid) = cancel.run_until_cancelled(status.register()).await else { return };
+    registered.send_replace(Some(uid.clone()));
+    tokio::join!(status.run(cancel.clone()), lease::run(writer, name, uid, clock, cancel));
 }
 
 /// The tasks of an agent, waited for at its end.
@@ -320,38 +361,5 @@ struct Tasks {
 impl Tasks {
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.tracker.spawn(task);
-    }
-}
-
-/// The container engine: an own containerd, or somebody else's.
-enum Engine {
-    Own(Box<Containerd>),
-    Foreign(Box<Cri>),
-}
-
-impl Engine {
-    async fn start(config: &Config, registries: &Registries) -> Result<Self> {
-        if let Some(socket) = &config.runtime_endpoint {
-            let cri = Cri::new(channel(socket)?);
-            cri.version().await?;
-            return Ok(Self::Foreign(Box::new(cri)));
-        }
-        registries.write(&config.paths().registry_hosts())?;
-        let containerd = Containerd::start(&config.paths()).await?;
-        containerd.ensure_pause_image().await?;
-        Ok(Self::Own(Box::new(containerd)))
-    }
-    fn runtime(&self) -> Arc<dyn Runtime> {
-        match self {
-            Self::Own(containerd) => Arc::new(containerd.cri()),
-            Self::Foreign(cri) => Arc::new(cri.as_ref().clone()),
-        }
-    }
-    /// Forwards events. Of a foreign runtime there are none: the relist sees what it does.
-    async fn supervise(self, changes: mpsc::Sender<TaskChanged>, cancel: CancellationToken) {
-        match self {
-            Self::Own(mut containerd) => containerd.supervise(changes, cancel).await,
-            Self::Foreign(_) => cancel.cancelled().await,
-        }
     }
 }

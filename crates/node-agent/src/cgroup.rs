@@ -105,14 +105,19 @@ impl Cgroups {
         Self { root: format!("/{}", root.trim_matches('/')), hierarchies: hierarchies(mount) }
     }
 
-    /// The pod's cgroup, as CRI's `cgroup_parent` wants it.
-    pub fn pod(&self, qos: Qos, uid: &str) -> String {
+    /// The cgroup of a class of pods.
+    pub fn class(&self, qos: Qos) -> String {
         let class = match qos {
             Qos::Guaranteed => "",
             Qos::Burstable => "/burstable",
             Qos::BestEffort => "/besteffort",
         };
-        format!("{}/kubepods{class}/pod{uid}", self.root)
+        format!("{}/kubepods{class}", self.root)
+    }
+
+    /// The pod's cgroup, as CRI's `cgroup_parent` wants it.
+    pub fn pod(&self, qos: Qos, uid: &str) -> String {
+        format!("{}/pod{uid}", self.class(qos))
     }
 
     /// Makes a pod's cgroup and sets its limits; idempotent.

@@ -55,6 +55,8 @@ pub struct Config {
     pub reserved: BTreeMap<String, Quantity>,
     /// When pods are evicted.
     pub eviction: Thresholds,
+    /// Above which share of the disk in use unused images are removed, and until below which; in percent.
+    pub image_gc: (u8, u8),
 }
 
 impl Config {
@@ -78,6 +80,7 @@ impl Config {
             manifests: data_dir.join("pod-manifests"),
             reserved: BTreeMap::new(),
             eviction: Thresholds::default(),
+            image_gc: (85, 80),
         }
     }
     /// Where things lie.

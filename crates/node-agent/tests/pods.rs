@@ -15,6 +15,8 @@ use kybern_node_agent::images::pull::Puller;
 use kybern_node_agent::node::capacity::Capacity;
 use kybern_node_agent::pods::admit::Abilities;
 use kybern_node_agent::pods::find::{Containers, RuntimeContainers};
+use kybern_node_agent::pods::sources::Sources;
+use kybern_node_agent::pods::status::Ending;
 use kybern_node_agent::pods::{Command, Pods, Shared, security};
 use kybern_node_agent::references::References;
 use kybern_node_agent::runtime::Runtime;
@@ -54,6 +56,7 @@ async fn start(paths: &Paths, cgroup: &str, api: Api) -> Node {
     };
     let (changes, changed) = mpsc::channel(64);
     let (orders, commands) = mpsc::channel(4);
+    let statics = Sources::new(&config.manifests, "n1", clock.clone()).start(cancel.clone());
     let shared = Shared {
         paths: paths.clone(),
         puller: Arc::new(Puller::new(runtime.clone(), clock.clone(), Keyring::default())),
@@ -71,11 +74,15 @@ async fn start(paths: &Paths, cgroup: &str, api: Api) -> Node {
         abilities: Abilities::default(),
         seccomp: security::seccomp_supported(),
         network_ready: watch::channel(true).1,
+        leaving: watch::channel(false).1,
+        pressures: watch::channel(Vec::new()).1,
         pods: Resource::new("", "v1", "pods"),
+        node_uid: watch::channel(Some("node-uid".to_owned())).1,
+        mirrors: Default::default(),
         known: Default::default(),
         config,
     };
-    let pods = tokio::spawn(Pods::new(Arc::new(shared)).run(changed, commands, cancel.clone()));
+    let pods = tokio::spawn(Pods::new(Arc::new(shared)).run(statics, changed, commands, cancel.clone()));
     let supervisor = tokio::spawn({
         let cancel = cancel.clone();
         async move { containerd.supervise(changes, cancel).await }
@@ -197,6 +204,65 @@ fn a_pod_lives_survives_the_agent_and_goes() {
 }
 
 #[test]
+fn static_pods_run_without_the_api_and_show_in_it() {
+    on_a_node("static", |paths, cgroup| async move {
+        let api = Api::new();
+        let manifest = json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "web" },
+            "spec": { "hostNetwork": true, "terminationGracePeriodSeconds": 1, "containers": [
+                { "name": "main", "image": BUSYBOX, "command": ["/bin/busybox", "sh", "-c", "trap exit TERM; while true; do /bin/busybox sleep 0.1; done"] }] },
+        });
+        let dir = paths.data().join("pod-manifests");
+        std::fs::create_dir_all(&dir).expect("manifests");
+        std::fs::write(dir.join("web.json"), manifest.to_string()).expect("manifest");
+        let node = start(&paths, &cgroup, api.clone()).await;
+        let shown = api.until("pods", "default", "web-n1", is_ready).await;
+        assert_eq!(shown["metadata"]["ownerReferences"][0]["uid"], "node-uid");
+        let id = shown["status"]["containerStatuses"][0]["containerID"].clone();
+
+        // Deleting the mirror does nothing to the pod: another one shows it.
+        let first = shown["metadata"]["uid"].clone();
+        api.delete_pod("default", "web-n1", 0);
+        let again = api.until("pods", "default", "web-n1", |p| is_ready(p) && p["metadata"]["uid"] != first).await;
+        assert_eq!(again["status"]["containerStatuses"][0]["containerID"], id);
+
+        // The agent goes and comes: the same container runs on.
+        node.stop().await;
+        let node = start(&paths, &cgroup, api.clone()).await;
+        let after = api.until("pods", "default", "web-n1", is_ready).await;
+        assert_eq!(after["status"]["containerStatuses"][0]["containerID"], id);
+
+        std::fs::remove_file(dir.join("web.json")).expect("remove");
+        api.until("pods", "default", "web-n1", Value::is_null).await;
+        // An agent that has only just begun may never have seen the manifest: it finds an orphan.
+        let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
+        while !node.runtime.sandboxes(None).await.expect("list").is_empty() {
+            assert!(tokio::time::Instant::now() < deadline, "the sandbox stays");
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        node.stop().await;
+    });
+}
+
+#[test]
+fn a_pod_that_is_told_to_end_fails_with_the_reason() {
+    on_a_node("ordered", |paths, cgroup| async move {
+        let api = Api::new();
+        let node = start(&paths, &cgroup, api.clone()).await;
+        let sleep = "while true; do /bin/busybox sleep 0.1; done";
+        let run = json!([{ "name": "main", "image": BUSYBOX, "command": ["/bin/busybox", "sh", "-c", sleep] }]);
+        api.put("pods", pod("p", json!({ "terminationGracePeriodSeconds": 60, "containers": run })));
+        let ready = api.until("pods", "default", "p", is_ready).await;
+        let uid = ready["metadata"]["uid"].as_str().expect("uid").to_owned();
+        let ending = Ending { reason: "Evicted".into(), message: "low".into(), grace: Some(1), disruption: true };
+        node.orders.send(Command::End { uid, ending }).await.expect("order");
+        let ended = api.until("pods", "default", "p", |p| p["status"]["phase"] == "Failed").await;
+        assert_eq!((&ended["status"]["reason"], &ended["status"]["message"]), (&json!("Evicted"), &json!("low")));
+        node.stop().await;
+    });
+}
+
+#[test]
 fn ends_restarts_and_bad_pods() {
     on_a_node("ends", |paths, cgroup| async move {
         let api = Api::new();
@@ -234,6 +300,100 @@ fn ends_restarts_and_bad_pods() {
         // A ConfigMap that comes later is picked up at once, not at the next try.
         api.put("configmaps", json!({ "metadata": { "name": "gone", "namespace": "default" }, "data": {} }));
         for name in ["done", "failed", "loop", "nocm", "never", "nfs"] {
+            api.delete_pod("default", name, 0);
+            api.until("pods", "default", name, Value::is_null).await;
+        }
+        node.stop().await;
+    });
+}
+
+const LOOP: &str = "trap 'exit 0' TERM; while true; do /bin/busybox sleep 0.1; done";
+
+fn container(name: &str, script: &str, more: Value) -> Value {
+    let mut c = json!({ "name": name, "image": BUSYBOX, "command": ["/bin/busybox", "sh", "-c", script] });
+    let (into, from) = (c.as_object_mut().expect("object"), more.as_object().expect("object"));
+    into.extend(from.clone());
+    c
+}
+
+#[test]
+fn sidecars_debugging_and_resize() {
+    on_a_node("roles", |paths, cgroup| async move {
+        let api = Api::new();
+        let node = start(&paths, &cgroup, api.clone()).await;
+        let says = |name: &str| format!("trap 'echo {name} >> /log/ends; exit 0' TERM; while true; do /bin/busybox sleep 0.1; done");
+        let log = json!({ "volumeMounts": [{ "name": "log", "mountPath": "/log" }] });
+        let side = json!({ "restartPolicy": "Always", "volumeMounts": log["volumeMounts"],
+            "startupProbe": { "exec": { "command": ["/bin/busybox", "true"] }, "periodSeconds": 1 } });
+        let ends = paths.data().join("ends");
+        let main = json!({ "volumeMounts": log["volumeMounts"], "resources": { "requests": { "cpu": "100m" } } });
+        let mut wanted = pod("p", json!({
+            "terminationGracePeriodSeconds": 20,
+            "volumes": [{ "name": "log", "hostPath": { "path": ends, "type": "DirectoryOrCreate" } }],
+            "initContainers": [container("first", &says("first"), side.clone()), container("second", &says("second"), side)],
+            "containers": [container("main", &says("main"), main)],
+        }));
+        wanted["metadata"]["generation"] = 1.into();
+        api.put("pods", wanted);
+        let ready = api.until("pods", "default", "p", is_ready).await;
+        let started = &ready["status"]["initContainerStatuses"];
+        assert_eq!((&started[0]["started"], &started[1]["ready"]), (&json!(true), &json!(true)));
+        assert_eq!(ready["status"]["containerStatuses"][0]["resources"]["requests"]["cpu"], "100m");
+
+        // Another container looks at the main one's processes; the main one gets more CPU meanwhile.
+        let mut changed = ready.clone();
+        let look = "/bin/busybox ps | /bin/busybox grep -c '[m]ain >> /log/ends'";
+        changed["spec"]["ephemeralContainers"] = json!([container("look", look, json!({ "targetContainerName": "main" }))]);
+        changed["spec"]["containers"][0]["resources"]["requests"]["cpu"] = "200m".into();
+        changed["metadata"]["generation"] = 2.into();
+        api.put("pods", changed);
+        let looked = api
+            .until("pods", "default", "p", |p| p["status"]["ephemeralContainerStatuses"][0]["state"]["terminated"].is_object())
+            .await;
+        assert_eq!(looked["status"]["ephemeralContainerStatuses"][0]["state"]["terminated"]["exitCode"], 0);
+        let resized = api
+            .until("pods", "default", "p", |p| p["status"]["containerStatuses"][0]["resources"]["requests"]["cpu"] == "200m")
+            .await;
+        assert_eq!(resized["status"]["containerStatuses"][0]["containerID"], ready["status"]["containerStatuses"][0]["containerID"]);
+        assert_eq!(resized["status"]["observedGeneration"], 2);
+
+        api.delete_pod("default", "p", 20);
+        api.until("pods", "default", "p", Value::is_null).await;
+        assert_eq!(std::fs::read_to_string(ends.join("ends")).expect("ends"), "main\nsecond\nfirst\n");
+        node.stop().await;
+    });
+}
+
+#[test]
+fn probes_hooks_and_confinement() {
+    on_a_node("probes", |paths, cgroup| async move {
+        let api = Api::new();
+        let node = start(&paths, &cgroup, api.clone()).await;
+        let failing = json!({ "livenessProbe": { "exec": { "command": ["/bin/busybox", "false"] }, "periodSeconds": 1,
+            "failureThreshold": 1, "terminationGracePeriodSeconds": 1 } });
+        let deaf = "trap '' TERM; while true; do /bin/busybox sleep 0.1; done";
+        api.put("pods", pod("live", json!({ "terminationGracePeriodSeconds": 600, "containers": [container("main", deaf, failing)] })));
+        let hook = json!({ "lifecycle": { "postStart": { "exec": { "command": ["/bin/busybox", "sleep", "2"] } } } });
+        api.put("pods", pod("hooked", json!({ "containers": [container("main", LOOP, hook), container("second", LOOP, json!({}))] })));
+        let confined = json!({ "securityContext": { "runAsUser": 1234, "capabilities": { "drop": ["ALL"] }, "allowPrivilegeEscalation": false } });
+        api.put("pods", pod("confined", json!({ "containers": [container("main", LOOP, confined)] })));
+        api.put("pods", pod("root", json!({ "containers": [container("main", LOOP, json!({ "securityContext": { "runAsNonRoot": true } }))] })));
+        api.put("pods", pod("sysctl", json!({ "securityContext": { "sysctls": [{ "name": "kernel.panic", "value": "1" }] }, "containers": [container("main", LOOP, json!({}))] })));
+
+        api.until("pods", "default", "live", |p| p["status"]["containerStatuses"][0]["restartCount"].as_i64() > Some(0)).await;
+        let hooked = api.until("pods", "default", "hooked", is_ready).await;
+        let began = |n: usize| hooked["status"]["containerStatuses"][n]["state"]["running"]["startedAt"].as_str().map(str::to_owned);
+        assert!(began(0) < began(1), "the second waits for the first one's hook: {}", hooked["status"]);
+        api.until("pods", "default", "confined", is_ready).await;
+        let status = node.exec("confined", "/bin/busybox cat /proc/self/status").await;
+        for line in ["Uid:\t1234", "NoNewPrivs:\t1", "CapEff:\t0000000000000000", "Seccomp:\t2"] {
+            assert!(status.contains(line), "{line} in {status}");
+        }
+        let why = |p: &Value| p["status"]["containerStatuses"][0]["state"]["waiting"]["message"].as_str().unwrap_or_default().to_owned();
+        api.until("pods", "default", "root", |p| why(p).starts_with("container has runAsNonRoot and image will run as root (pod:")).await;
+        let refused = api.until("pods", "default", "sysctl", |p| p["status"]["phase"] == "Failed").await;
+        assert_eq!(refused["status"]["message"], "Pod was rejected: forbidden sysctl: \"kernel.panic\" not allowlisted");
+        for name in ["live", "hooked", "confined", "root", "sysctl"] {
             api.delete_pod("default", name, 0);
             api.until("pods", "default", name, Value::is_null).await;
         }

@@ -9,6 +9,7 @@ use crate::request::chain::{Authorized, Caller};
 use crate::request::info::{RequestInfo, Verb};
 use crate::request::query::Query;
 use crate::server::ApiServer;
+use crate::usage;
 use crate::verbs::list_options::{At, WatchOptions};
 use crate::verbs::{Payload, get, list, watch};
 use bytes::Bytes;
@@ -71,12 +72,19 @@ fn info(verb: Verb, resource: &Resource, namespace: &str, name: &str) -> Request
 impl Transport for LocalTransport {
     async fn get(&self, resource: &Resource, namespace: &str, name: &str) -> Result<Object, Status> {
         let (auth, row) = self.enter(info(Verb::Get, resource, namespace, name), 0).await?;
+        if usage::is_usage(&row) {
+            return usage::get(&self.server.0, &row, &auth).await;
+        }
         self.server.0.read_barrier().await?;
         get::current(&self.server.0, &row, auth.namespace(), auth.name())
     }
 
     async fn list(&self, resource: &Resource, selection: &Selection) -> Result<List, Status> {
         let (auth, row) = self.select(Verb::List, resource, selection).await?;
+        if usage::is_usage(&row) {
+            let listed = usage::list(&self.server.0, &row, &auth).await?;
+            return Ok(List { revision: listed.revision, items: listed.items });
+        }
         let selector = Selector::parse(row.def(), &selection.labels, &selection.fields)?;
         let snapshot = list::snapshot(&self.server.0, &row, At::Latest, None).await?;
         let prefix = row.kind.cache.keys().namespace(Some(auth.namespace()));

@@ -23,6 +23,9 @@ pub(crate) async fn run(server: &ApiServer, resource: &Resource, auth: &Authoriz
     if pod.node.is_empty() {
         return Ok(text(Body::empty()));
     }
+    if !logs.previous {
+        pod.has_begun(&logs.container)?;
+    }
     let NodeChannel { channel, .. } = server.0.nodes.open(&pod.node, What::Logs(logs)).await?;
     let drain = server.0.drain.clone().cancelled_owned();
     // The sender goes along: without it the channel would count as abandoned.

@@ -18,6 +18,45 @@ pub(crate) struct Pod {
     containers: Vec<String>,
     init_containers: Vec<String>,
     ephemeral_containers: Vec<String>,
+    /// Why containers that have never run wait, by name.
+    waiting: Vec<(String, String)>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Reported {
+    container_statuses: Vec<Container>,
+    init_container_statuses: Vec<Container>,
+    ephemeral_container_statuses: Vec<Container>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Container {
+    name: String,
+    state: State,
+    last_state: State,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct State {
+    waiting: Option<Waiting>,
+    terminated: Option<serde::de::IgnoredAny>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Waiting {
+    reason: String,
+}
+
+impl Reported {
+    fn waiting(self) -> Vec<(String, String)> {
+        let all = [self.container_statuses, self.init_container_statuses, self.ephemeral_container_statuses];
+        let never_ran = all.into_iter().flatten().filter(|c| c.last_state.terminated.is_none());
+        never_ran.filter_map(|c| Some((c.name, c.state.waiting?.reason))).collect()
+    }
 }
 
 #[derive(Deserialize, Default)]
@@ -39,6 +78,8 @@ struct Spec {
 struct View {
     #[serde(default)]
     spec: Spec,
+    #[serde(default)]
+    status: Reported,
 }
 
 impl Pod {
@@ -46,7 +87,7 @@ impl Pod {
     pub(crate) async fn of(server: &ApiServer, resource: &Resource, auth: &Authorized) -> Result<Self, Status> {
         server.0.read_barrier().await?;
         let object = get::current(&server.0, resource, auth.namespace(), auth.name())?;
-        let View { spec } = object.view().map_err(|e| Status::internal(e.to_string()))?;
+        let View { spec, status } = object.view().map_err(|e| Status::internal(e.to_string()))?;
         let names = |list: Vec<Named>| list.into_iter().map(|c| c.name).collect();
         Ok(Self {
             namespace: object.head.namespace.to_string(),
@@ -56,6 +97,7 @@ impl Pod {
             containers: names(spec.containers),
             init_containers: names(spec.init_containers),
             ephemeral_containers: names(spec.ephemeral_containers),
+            waiting: status.waiting(),
         })
     }
     /// The container asked for, or the only one.
@@ -80,6 +122,17 @@ impl Pod {
             }
         }
     }
+    /// A container that waits to be started for the first time has no log.
+    pub(crate) fn has_begun(&self, container: &str) -> Result<(), Status> {
+        let Some((_, reason)) = self.waiting.iter().find(|(name, _)| name == container) else { return Ok(()) };
+        let why = match reason.as_str() {
+            "ErrImagePull" => "image can't be pulled",
+            "ImagePullBackOff" => "trying and failing to pull image",
+            other => other,
+        };
+        let name = &self.name;
+        Err(Status::bad_request(format!("container \"{container}\" in pod \"{name}\" is waiting to start: {why}")))
+    }
     /// The node it runs on.
     pub(crate) fn host(&self) -> Result<&str, Status> {
         if self.node.is_empty() {
@@ -103,6 +156,19 @@ mod tests {
     fn pod(containers: &[&str], init: &[&str]) -> Pod {
         let init_containers = init.iter().map(|n| (*n).to_owned()).collect();
         Pod { init_containers, ..Pod::with_containers("web", containers) }
+    }
+
+    #[test]
+    fn what_waits_says_why() {
+        let status: Reported = serde_json::from_value(serde_json::json!({"containerStatuses": [
+            {"name": "a", "state": {"waiting": {"reason": "ImagePullBackOff"}}},
+            {"name": "b", "state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": {"terminated": {"exitCode": 1}}},
+            {"name": "c", "state": {"running": {}}}]}))
+        .unwrap();
+        let pod = Pod { waiting: status.waiting(), ..pod(&["a", "b", "c"], &[]) };
+        let why = "container \"a\" in pod \"web\" is waiting to start: trying and failing to pull image";
+        assert_eq!(pod.has_begun("a").unwrap_err().message, why);
+        assert!(pod.has_begun("b").is_ok() && pod.has_begun("c").is_ok());
     }
 
     #[test]

@@ -96,7 +96,7 @@ impl Inner {
 
     /// Carries a request out.
     pub(crate) async fn run(&self, resource: &Resource, auth: Authorized, payload: Payload) -> Result<Answer, Status> {
-        if resource.def().group == kybern_api::kinds::metrics::GROUP {
+        if usage::is_usage(resource) {
             return usage::run(self, resource, &auth).await;
         }
         if !auth.attributes.subresource.is_empty() || resource.def().verbs.iter().all(|v| v == "create") {

@@ -36,6 +36,10 @@ pub fn arguments(cluster: &Cluster, host: &Host) -> Vec<String> {
             flag("cgroup-root", cluster.cgroup(host));
             // Nothing of a cluster leaves the machine: a query outside could only time out.
             flag("upstream-dns", "none".into());
+            // The disk is the machine's: what others fill of it is no reason to refuse pods, or to remove
+            // images that came from archives.
+            flag("eviction-hard", "memory.available<100Mi,nodefs.available<1Gi,nodefs.inodesFree<1%".into());
+            flag("image-gc-high-threshold", "100".into());
             flag("private-registry", cluster.host_dir(host).join("registries.yaml").display().to_string());
             args.insert(0, "agent".into());
         }

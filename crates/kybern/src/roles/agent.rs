@@ -72,6 +72,7 @@ fn config(settings: &Settings) -> Result<Config> {
     config.registries.clone_from(&settings.registries);
     config.manifests.clone_from(&settings.manifests);
     config.reserved = settings.reserved.iter().map(|(k, v)| reserved(k, v)).collect::<Result<_>>()?;
+    config.image_gc = settings.image_gc;
     config.eviction = match settings.eviction_hard.as_slice() {
         [] => Thresholds::default(),
         written => Thresholds::parse(written).map_err(|e| anyhow::anyhow!("--eviction-hard {e}"))?,

@@ -1,14 +1,11 @@
 //! Which images to remove: those that nothing uses, the longest unused first, until enough is free.
 
+use crate::node::capacity::Disk;
 use crate::runtime::Runtime;
 use jiff::{SignedDuration, Timestamp};
 use kybern_wire::cri as pb;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Above this share of its file system in use, images are removed...
-pub const HIGH_PERCENT: i64 = 85;
-/// ...until it is below this.
-pub const LOW_PERCENT: i64 = 80;
 /// An image that was just pulled is about to be used.
 const LEAST_AGE: SignedDuration = SignedDuration::from_secs(120);
 
@@ -37,6 +34,12 @@ fn uses(in_use: &BTreeSet<String>, image: &pb::Image) -> bool {
 /// Is it the node's own, without which no pod starts?
 fn is_kept(image: &pb::Image) -> bool {
     image.pinned || image.repo_tags.iter().any(|t| t == crate::runtime::pause::IMAGE)
+}
+
+/// The bytes to free on a disk that is fuller than `high` percent, to get below `low`; 0: it is not.
+pub fn needed(disk: Disk, (high, low): (u8, u8)) -> i64 {
+    let (used, share) = (disk.size - disk.free, |percent: u8| disk.size / 100 * i64::from(percent));
+    if used > share(high) { used - share(low) } else { 0 }
 }
 
 /// The images to remove so that `needed` bytes get free, in order; all that nothing uses, where that is
@@ -109,6 +112,13 @@ mod tests {
         assert_eq!(chosen(11), ["older", "old"]);
         assert_eq!(chosen(1000), ["older", "old"], "what is used or new stays");
         assert!(chosen(0).is_empty());
+    }
+
+    #[test]
+    fn a_full_disk_is_emptied_to_the_lower_mark() {
+        let disk = |free| Disk { size: 1000, free, ..Disk::default() };
+        assert_eq!([150, 149, 0].map(|free| needed(disk(free), (85, 80))), [0, 51, 200]);
+        assert_eq!(needed(disk(0), (100, 80)), 0);
     }
 
     #[test]

@@ -3,9 +3,10 @@
 use super::capacity::Disk;
 use super::pressure::{self, Candidate, Level, Pressure, Seen, Shortage, Signal, Thresholds};
 use super::stats::{Memory, Stats};
+use crate::cgroup::{self, Cgroups, Limits, Qos};
 use crate::config::Paths;
 use crate::error::Result;
-use crate::images::gc::{self, HIGH_PERCENT, LOW_PERCENT, LastUsed};
+use crate::images::gc::{self, LastUsed};
 use crate::pods::evict::{self, DiskUse};
 use crate::pods::status::Ending;
 use crate::pods::{Command, resources, rotate, spec};
@@ -24,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 /// Kubernetes looks this often; the kernel tells nobody that a disk fills.
 const PERIOD: Duration = Duration::from_secs(10);
 /// System pods of this priority and above are not evicted.
-const CRITICAL: i32 = 2_000_000_000;
+pub(super) const CRITICAL: i32 = 2_000_000_000;
 /// An evicted pod gets this long.
 const HURRY: i64 = 1;
 
@@ -34,6 +35,8 @@ pub struct Guard {
     pub paths: Paths,
     /// The container runtime.
     pub runtime: Arc<dyn Runtime>,
+    /// The node's cgroups.
+    pub cgroups: Cgroups,
     /// What things use.
     pub stats: Arc<Stats>,
     /// Time.
@@ -44,6 +47,8 @@ pub struct Guard {
     pub orders: mpsc::Sender<Command>,
     /// When to evict.
     pub thresholds: Thresholds,
+    /// When to remove images, in percent of the disk in use.
+    pub image_gc: (u8, u8),
     /// Who waits for pressures to change.
     pub pressures: watch::Sender<Vec<Pressure>>,
 }
@@ -71,6 +76,7 @@ impl Guard {
     async fn round(&self, memo: &mut Memo) -> Result<()> {
         let now = self.clock.now();
         rotate::rotate(&*self.runtime, &self.paths, &now.strftime("%Y%m%d-%H%M%S").to_string()).await?;
+        self.share_out()?;
         self.collect_images(memo, false).await?;
         let mut shortages = self.shortages();
         if shortages.iter().any(|s| s.signal.pressure() == Pressure::Disk) {
@@ -87,6 +93,18 @@ impl Guard {
         Ok(())
     }
 
+    /// Between pods that request something and pods that do not, CPU time is shared by class.
+    fn share_out(&self) -> Result<()> {
+        let pods = self.live_pods();
+        let burstable = pods.iter().filter(|p| resources::qos(p) == Qos::Burstable);
+        let requested: i64 = burstable.map(|p| resources::requests(p).0).sum();
+        for (qos, milli) in [(Qos::Burstable, requested), (Qos::BestEffort, 0)] {
+            let limits = Limits { shares: Some(cgroup::shares(milli)), ..Limits::default() };
+            self.cgroups.ensure(&self.cgroups.class(qos), &limits)?;
+        }
+        Ok(())
+    }
+
     fn shortages(&self) -> Vec<Shortage> {
         pressure::shortages(&levels(self.paths.data()), &self.thresholds)
     }
@@ -97,14 +115,7 @@ impl Guard {
         let (images, in_use) = (self.runtime.images().await?, gc::in_use(&*self.runtime).await?);
         memo.last_used.note(&images, &in_use, now);
         let Ok(disk) = Disk::of(self.paths.data()) else { return Ok(()) };
-        let used = disk.size - disk.free;
-        let needed = if short {
-            i64::MAX
-        } else if used > disk.size / 100 * HIGH_PERCENT {
-            used - disk.size / 100 * LOW_PERCENT
-        } else {
-            return Ok(());
-        };
+        let needed = if short { i64::MAX } else { gc::needed(disk, self.image_gc) };
         for image in gc::choose(&images, &in_use, &memo.last_used, needed, now) {
             tracing::info!(image = image.id, bytes = image.size, "removing an unused image");
             self.runtime.remove_image(&image.id).await?;

@@ -5,6 +5,7 @@ pub mod certificate;
 pub mod guard;
 pub mod lease;
 pub mod pressure;
+pub mod shutdown;
 pub mod stats;
 pub mod status;
 pub mod system;

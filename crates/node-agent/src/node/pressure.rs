@@ -31,6 +31,17 @@ pub enum Pressure {
     Pids,
 }
 
+impl Pressure {
+    /// The condition's name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Memory => "MemoryPressure",
+            Self::Disk => "DiskPressure",
+            Self::Pids => "PIDPressure",
+        }
+    }
+}
+
 const SIGNALS: [(Signal, &str); 5] = [
     (Signal::Memory, "memory.available"),
     (Signal::Disk, "nodefs.available"),

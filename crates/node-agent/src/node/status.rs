@@ -41,6 +41,8 @@ pub struct Health {
     pub network: bool,
     /// What runs short.
     pub pressures: Vec<Pressure>,
+    /// Is the machine going down?
+    pub leaving: bool,
 }
 
 /// The node object's keeper.
@@ -61,6 +63,8 @@ pub struct NodeStatus {
     pub network: watch::Receiver<bool>,
     /// What the node runs short of.
     pub pressures: watch::Receiver<Vec<Pressure>>,
+    /// Is the machine going down?
+    pub leaving: watch::Receiver<bool>,
 }
 
 fn nodes() -> Resource {
@@ -148,6 +152,7 @@ impl NodeStatus {
                 () = tokio::time::sleep(pause) => {}
                 Ok(()) = self.network.changed() => {}
                 Ok(()) = self.pressures.changed() => {}
+                Ok(()) = self.leaving.changed() => {}
             }
         }
     }
@@ -155,6 +160,7 @@ impl NodeStatus {
     async fn health(&mut self) -> Health {
         let network = *self.network.borrow_and_update();
         let pressures = self.pressures.borrow_and_update().clone();
+        let leaving = *self.leaving.borrow_and_update();
         let runtime = match self.runtime.status().await {
             Err(e) => Some(format!("container runtime is down: {e}")),
             Ok(conditions) => conditions
@@ -162,7 +168,7 @@ impl NodeStatus {
                 .find(|c| c.r#type == "RuntimeReady" && !c.status)
                 .map(|c| format!("container runtime not ready: {}", c.message)),
         };
-        Health { runtime, network, pressures }
+        Health { runtime, network, pressures, leaving }
     }
 
     async fn write(&self, health: &Health) -> Result<()> {
@@ -234,6 +240,7 @@ fn node_info(runtime: &str) -> Value {
 /// The conditions, with heartbeat now and the transition time of what did not change.
 pub fn conditions(old: &Value, health: &Health, now: Timestamp) -> Value {
     let ready = match (&health.runtime, health.network) {
+        _ if health.leaving => ("False", "KubeletNotReady", "node is shutting down".to_owned()),
         (None, true) => ("True", "KubeletReady", "kubelet is posting ready status".to_owned()),
         (Some(why), _) => ("False", "KubeletNotReady", why.clone()),
         (None, false) => {

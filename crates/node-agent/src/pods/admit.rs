@@ -1,7 +1,8 @@
 //! Pods that this node cannot run as they are written: refused before anything of them starts.
 
-use super::spec;
 use super::status::Ending;
+use super::{resources, spec};
+use crate::node::pressure::{self, Pressure};
 use crate::volumes;
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 
@@ -17,6 +18,11 @@ pub struct Abilities {
     /// Sysctls that pods may set although they are not safe, `*` at the end of a name for all below it.
     pub unsafe_sysctls: Vec<String>,
 }
+
+/// System pods of this priority and above come in whatever the pressure.
+const CRITICAL: i32 = 2_000_000_000;
+/// The taint of a node that is short of memory.
+const MEMORY_TAINT: &str = "node.kubernetes.io/memory-pressure";
 
 /// Sysctls that belong to a pod's own namespaces and harm nobody else.
 const SAFE_SYSCTLS: [&str; 12] = [
@@ -59,6 +65,36 @@ pub fn refusal(pod: &Pod, abilities: &Abilities) -> Option<Ending> {
         return refused("UnsupportedVolume", message);
     }
     None
+}
+
+/// How the node stands when a pod comes.
+#[derive(Debug, Clone, Copy)]
+pub struct Now<'a> {
+    /// The machine is going down.
+    pub leaving: bool,
+    /// What runs short.
+    pub pressures: &'a [Pressure],
+}
+
+/// Why the node does not take the pod now; another node, or a later time, may be better.
+pub fn untimely(pod: &Pod, now: &Now<'_>) -> Option<Ending> {
+    let refused = |reason: &str, message: String| {
+        Some(Ending { reason: reason.into(), message, disruption: true, ..Ending::default() })
+    };
+    if now.leaving {
+        return refused("NodeShutdown", "Pod was rejected as the node is shutting down.".into());
+    }
+    let spec = pod.spec.as_ref()?;
+    let critical = spec.priority.unwrap_or(0) >= CRITICAL;
+    let tolerates = spec.tolerations.iter().flatten().any(|t| {
+        let key = t.key.as_deref().unwrap_or_default();
+        key == MEMORY_TAINT || key.is_empty() && t.operator.as_deref() == Some("Exists")
+    });
+    if pressure::admits(now.pressures, resources::qos(pod), critical, tolerates) {
+        return None;
+    }
+    let names: Vec<&str> = now.pressures.iter().map(|p| p.as_str()).collect();
+    refused("Evicted", format!("The node had condition: [{}]. ", names.join(" ")))
 }
 
 fn forbidden_sysctl(spec: &PodSpec, abilities: &Abilities) -> Option<String> {
@@ -141,5 +177,21 @@ mod tests {
             let ending = refusal(&pod, &abilities).unwrap_or_default();
             assert_eq!((ending.reason.as_str(), ending.message.as_str()), (reason, message), "{pod:?}");
         }
+    }
+
+    #[test]
+    fn a_node_under_pressure_takes_only_some() {
+        let pod = |spec: serde_json::Value| -> Pod { serde_json::from_value(json!({"metadata": {}, "spec": spec})).unwrap() };
+        let best_effort = pod(json!({"containers": [{"name": "a"}]}));
+        let said = |pod: &Pod, leaving, pressures: &[Pressure]| untimely(pod, &Now { leaving, pressures }).map(|e| e.reason);
+        assert_eq!(said(&best_effort, false, &[]), None);
+        assert_eq!(said(&best_effort, true, &[]).as_deref(), Some("NodeShutdown"));
+        let memory = untimely(&best_effort, &Now { leaving: false, pressures: &[Pressure::Memory] }).unwrap();
+        assert_eq!((memory.reason.as_str(), memory.message.as_str()), ("Evicted", "The node had condition: [MemoryPressure]. "));
+        let asks = pod(json!({"containers": [{"name": "a", "resources": {"requests": {"memory": "1Mi"}}}]}));
+        assert_eq!(said(&asks, false, &[Pressure::Memory]), None);
+        assert_eq!(said(&asks, false, &[Pressure::Disk]).as_deref(), Some("Evicted"));
+        let critical = pod(json!({"priority": 2_000_000_001, "containers": [{"name": "a"}]}));
+        assert_eq!(said(&critical, false, &[Pressure::Disk]), None);
     }
 }

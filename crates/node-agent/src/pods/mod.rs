@@ -17,38 +17,30 @@ pub mod http_action;
 pub mod observe;
 pub mod plan;
 pub mod probe;
+mod report;
 pub mod resize;
 pub mod resources;
 pub mod rotate;
 pub mod security;
+pub mod sources;
 pub mod spec;
+mod shared;
 mod start;
 pub mod status;
 mod stop;
 mod worker;
 
-use crate::cgroup::{Cgroups, Qos};
-use crate::config::{Config, Paths};
+use crate::cgroup::Qos;
 use crate::error::Result;
-use crate::events::{Recorder, Subject};
-use crate::images::pull::Puller;
-use crate::node::capacity::Capacity;
-use crate::references::References;
+use crate::events::Subject;
 use crate::runtime::events::TaskChanged;
 use crate::runtime::{POD_UID, Runtime};
-use crate::volumes::{self, token::Tokens};
-use admit::Abilities;
-use k8s_openapi::api::core::v1::{Pod, Service};
+use crate::volumes;
 use kybern_api::object::Object;
-use kybern_api::seam::Clock;
-use kybern_client::informer::Informer;
-use kybern_client::store::{Delta, Name};
-use kybern_client::transport::Resource;
-use kybern_client::write::Writer;
+use kybern_client::store::Delta;
+use kybern_client::write::{At, DeleteOptions};
 use kybern_wire::cri as pb;
-use observe::Observed;
 use parking_lot::Mutex;
-use resize::Room;
 use status::Ending;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -58,85 +50,10 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use worker::Worker;
 
+pub use shared::Shared;
+
 /// The runtime is listed as a whole this often, in case an event was lost.
 const RELIST: Duration = Duration::from_secs(10);
-
-/// What all pods share.
-pub struct Shared {
-    /// Settings.
-    pub config: Config,
-    /// Where files lie.
-    pub paths: Paths,
-    /// The container runtime.
-    pub runtime: Arc<dyn Runtime>,
-    /// Image pulls.
-    pub puller: Arc<Puller>,
-    /// The node's cgroups.
-    pub cgroups: Cgroups,
-    /// ConfigMaps and Secrets.
-    pub references: References,
-    /// Service accounts' tokens.
-    pub tokens: Tokens,
-    /// Writes as the node.
-    pub writer: Writer,
-    /// Events.
-    pub events: Recorder,
-    /// Time.
-    pub clock: Arc<dyn Clock>,
-    /// All services.
-    pub services: Arc<Informer>,
-    /// The node's pods.
-    pub mine: Arc<Informer>,
-    /// What the machine has.
-    pub capacity: Capacity,
-    /// CPU in millicores and memory in bytes that pods may request together.
-    pub allocatable: (i64, i64),
-    /// What pods may ask of the node.
-    pub abilities: Abilities,
-    /// Can the kernel filter system calls?
-    pub seccomp: bool,
-    /// Can pods be wired?
-    pub network_ready: watch::Receiver<bool>,
-    /// The pods resource.
-    pub pods: Resource,
-    /// Which pod to poke when a sandbox or container changes.
-    pub known: Mutex<HashMap<String, Arc<Notify>>>,
-}
-
-impl Shared {
-    fn remember(&self, observed: &Observed, poke: &Arc<Notify>) {
-        let ids = observed.sandbox.iter().map(|s| &s.id).chain(observed.containers.iter().map(|c| &c.id));
-        let mut known = self.known.lock();
-        for id in ids {
-            known.insert(id.clone(), poke.clone());
-        }
-    }
-    fn know(&self, id: &str, poke: &Arc<Notify>) {
-        self.known.lock().insert(id.to_owned(), poke.clone());
-    }
-    /// What the node has for one pod beside its others.
-    fn room(&self, uid: &str) -> Room {
-        let mut taken = (0, 0);
-        for item in self.mine.store().iter().filter(|i| i.object.head.uid != uid) {
-            // A pod that does not decode is not started either.
-            let Ok(pod) = item.object.view::<Pod>() else { continue };
-            let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or_default();
-            if !matches!(phase, "Succeeded" | "Failed") {
-                let (cpu, memory) = resources::requests(&pod);
-                taken = (taken.0 + cpu, taken.1 + memory);
-            }
-        }
-        Room { allocatable: self.allocatable, taken }
-    }
-    /// The services a pod's environment names.
-    fn services_for(&self, pod: &Pod) -> Vec<Service> {
-        let store = self.services.store();
-        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-        let api = store.get(&Name::new("default", "kubernetes")).filter(|_| namespace != "default");
-        // A service that does not decode is not the pod's fault; it goes without its variables.
-        store.in_namespace(namespace).chain(api).filter_map(|i| i.object.view().ok()).collect()
-    }
-}
 
 struct Handle {
     pod: watch::Sender<Option<Object>>,
@@ -164,35 +81,57 @@ pub struct Pods {
     workers: JoinSet<String>,
     /// State of every sandbox and container at the last listing.
     listed: HashMap<String, i32>,
+    /// Uids of the static pods.
+    statics: BTreeSet<String>,
+    /// Is it known which pods the API has?
+    synced: bool,
 }
 
 impl Pods {
     /// None yet.
     pub fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, handles: HashMap::new(), workers: JoinSet::new(), listed: HashMap::new() }
+        Self {
+            shared,
+            handles: HashMap::new(),
+            workers: JoinSet::new(),
+            listed: HashMap::new(),
+            statics: BTreeSet::new(),
+            synced: false,
+        }
     }
 
-    /// Keeps the node's pods as the API says, until cancelled. Then the tasks end; containers run on.
+    /// Keeps the node's pods as the API and the manifests say, until cancelled. Then the tasks end;
+    /// containers run on. Static pods do not wait for the API.
     pub async fn run(
         mut self,
+        mut statics: watch::Receiver<Vec<Object>>,
         mut changes: mpsc::Receiver<TaskChanged>,
         mut commands: mpsc::Receiver<Command>,
         cancel: CancellationToken,
     ) {
+        let now = statics.borrow_and_update().clone();
+        self.update_statics(now);
         let pods = self.shared.mine.clone();
-        if cancel.run_until_cancelled(pods.synced()).await.is_none() {
-            return;
-        }
         let mut deltas = pods.subscribe();
-        while let Ok(delta) = deltas.try_recv() {
-            self.apply(delta);
-        }
+        let synced = pods.synced();
+        tokio::pin!(synced);
         let mut network = self.shared.network_ready.clone();
         let mut relist = tokio::time::interval(RELIST);
         relist.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = cancel.cancelled() => break,
+                () = &mut synced, if !self.synced => {
+                    while let Ok(delta) = deltas.try_recv() {
+                        self.apply(delta);
+                    }
+                    self.synced = true;
+                    relist.reset_immediately();
+                }
+                Ok(()) = statics.changed() => {
+                    let now = statics.borrow_and_update().clone();
+                    self.update_statics(now);
+                }
                 delta = deltas.recv() => match delta {
                     Some(delta) => self.apply(delta),
                     None => break,
@@ -238,7 +177,43 @@ impl Pods {
         }
     }
 
+    /// Takes over the pods of the manifests: new ones begin, those that are gone end.
+    fn update_statics(&mut self, pods: Vec<Object>) {
+        let now: BTreeSet<String> = pods.iter().map(|p| p.head.uid.to_string()).collect();
+        for gone in self.statics.difference(&now) {
+            if let Some(handle) = self.handles.get(gone) {
+                handle.pod.send_replace(None);
+            }
+        }
+        self.statics = now;
+        for pod in pods {
+            self.update(pod, true);
+        }
+    }
+
+    /// Notes the API's picture of a static pod; one of a pod that is no more goes.
+    fn mirror(&mut self, of: String, mirror: Option<Object>) {
+        let handle = self.handles.get(&of);
+        match (mirror, handle) {
+            (Some(mirror), Some(handle)) => {
+                self.shared.mirrors.lock().insert(of, mirror);
+                handle.poke.notify_one();
+            }
+            (Some(mirror), None) => drop(tokio::spawn(delete_mirror(self.shared.clone(), mirror))),
+            (None, handle) => {
+                self.shared.mirrors.lock().remove(&of);
+                if let Some(handle) = handle {
+                    handle.poke.notify_one();
+                }
+            }
+        }
+    }
+
     fn apply(&mut self, delta: Delta) {
+        let of = |i: &kybern_client::store::Item| sources::mirrored(&i.object);
+        if let Some(of) = delta.new.as_ref().or(delta.old.as_ref()).and_then(of) {
+            return self.mirror(of, delta.new.map(|n| n.object));
+        }
         let uid = |i: &kybern_client::store::Item| i.object.head.uid.to_string();
         if let Some(old) = &delta.old
             && delta.new.as_ref().map(uid) != Some(uid(old))
@@ -247,11 +222,11 @@ impl Pods {
             handle.pod.send_replace(None);
         }
         if let Some(new) = delta.new {
-            self.update(new.object);
+            self.update(new.object, false);
         }
     }
 
-    fn update(&mut self, object: Object) {
+    fn update(&mut self, object: Object, is_static: bool) {
         let uid = object.head.uid.to_string();
         if let Some(handle) = self.handles.get(&uid) {
             handle.pod.send_replace(Some(object));
@@ -266,7 +241,7 @@ impl Pods {
         let poke = Arc::new(Notify::new());
         let (pod, updates) = watch::channel(Some(object));
         let ordered = Arc::new(Mutex::new(None));
-        let worker = Worker::new(self.shared.clone(), subject, poke.clone(), ordered.clone());
+        let worker = Worker::new(self.shared.clone(), subject, poke.clone(), ordered.clone(), is_static);
         self.workers.spawn({
             let uid = uid.clone();
             async move {
@@ -298,7 +273,8 @@ impl Pods {
         self.listed = now;
         let orphans: BTreeSet<String> = sandboxes.iter().map(|s| owner(&s.labels)).collect();
         for uid in orphans.into_iter().chain(self.left_directories()) {
-            if !self.handles.contains_key(&uid) {
+            // Before the API has told its pods, nobody knows whose these are.
+            if self.synced && !self.handles.contains_key(&uid) {
                 self.remove_orphan(&uid).await?;
             }
         }
@@ -323,6 +299,20 @@ impl Pods {
             self.shared.cgroups.remove(&self.shared.cgroups.pod(qos, uid))?;
         }
         Ok(())
+    }
+}
+
+/// Removes a mirror from the API.
+async fn delete_mirror(shared: Arc<Shared>, mirror: Object) {
+    let at = At {
+        resource: &shared.pods,
+        namespace: &mirror.head.namespace,
+        name: &mirror.head.name,
+        subresource: "",
+    };
+    let options = DeleteOptions { uid: Some(mirror.head.uid.to_string()), grace: Some(0), ..Default::default() };
+    if let Err(e) = shared.writer.delete(at, &options).await {
+        tracing::debug!(pod = %mirror.head.key(), error = %e, "a mirror is not removed");
     }
 }
 

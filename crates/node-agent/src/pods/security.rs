@@ -160,7 +160,6 @@ pub fn container(asked: &Asked<'_>) -> Result<pb::LinuxContainerSecurityContext>
         // Nothing is kept from a privileged container.
         seccomp: (!privileged).then(|| seccomp(profile, asked.seccomp)),
         apparmor: apparmor(armor),
-        ..Default::default()
     })
 }
 

@@ -57,6 +57,8 @@ pub struct Facts<'a> {
     pub granted: &'a Granted,
     /// Why the resources that the spec asks for were not granted.
     pub pending: Option<&'a Pending>,
+    /// Why granted resources could not be applied.
+    pub stuck: Option<&'a str>,
     /// The node's address.
     pub host_ip: &'a str,
     /// Does it use the node's network?
@@ -366,6 +368,7 @@ fn conditions(
     }
     let pending = facts.pending.map(|p| (p.reason.as_str(), p.message.clone()));
     raise(&mut out, "PodResizePending", pending, facts);
+    raise(&mut out, "PodResizeInProgress", facts.stuck.map(|why| ("Error", why.to_owned())), facts);
     out
 }
 
@@ -439,6 +442,8 @@ mod tests {
         granted: Granted,
         #[serde(default)]
         pending: Option<Pending>,
+        #[serde(default)]
+        stuck: Option<String>,
         /// JSON pointers into the status and what they lead to.
         expect: BTreeMap<String, serde_json::Value>,
     }
@@ -459,6 +464,7 @@ mod tests {
                 finished: case.finished,
                 granted: &case.granted,
                 pending: case.pending.as_ref(),
+                stuck: case.stuck.as_deref(),
                 host_ip: "192.0.2.1",
                 host_network: pod.spec.as_ref().and_then(|s| s.host_network).unwrap_or(false),
                 now: "2026-01-01T00:01:00Z".parse().unwrap(),

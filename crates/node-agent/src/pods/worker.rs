@@ -3,21 +3,15 @@
 use super::observe::{Observed, State, observe};
 use super::plan::{self, Action, Marks, PodActions, World};
 use super::resize::{self, Granted, Pending};
-use super::status::{self, Ending, Facts, Waiting};
+use super::status::{Ending, Waiting};
 use super::stop::{self, Stop};
 use super::{Shared, admit, config, spec, start};
 use crate::error::{Error, Result};
 use crate::events::Subject;
-use crate::volumes;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container, Pod};
-use kybern_api::error::{Reason, Status};
 use kybern_api::object::Object;
-use kybern_client::transport::MERGE_PATCH;
-use kybern_client::typed::merge_diff;
-use kybern_client::write::{At, DeleteOptions};
 use parking_lot::Mutex;
-use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +21,7 @@ use tokio::task::JoinHandle;
 /// Rounds of observing and acting before the pod is reported in between.
 const ROUNDS: usize = 32;
 /// When to try again what failed without a time of its own.
-const RETRY: SignedDuration = SignedDuration::from_secs(2);
+pub(super) const RETRY: SignedDuration = SignedDuration::from_secs(2);
 
 /// A container that cannot be started now.
 pub(super) struct Held {
@@ -36,7 +30,7 @@ pub(super) struct Held {
 }
 
 /// What became of the pod.
-enum Step {
+pub(super) enum Step {
     /// Wait, at most until then.
     Wait(Option<Timestamp>),
     /// It is gone.
@@ -57,21 +51,27 @@ pub(super) struct Worker {
     pub(super) refresh: Option<Timestamp>,
     /// Ids of the containers that ran when the runtime was last asked.
     pub(super) running: watch::Sender<BTreeSet<String>>,
+    /// Is it run without the API, which then has a mirror of it?
+    pub(super) is_static: bool,
+    /// The static pod as its manifest says.
+    pub(super) manifest: Option<Object>,
     /// What the pod's containers were granted.
-    granted: Granted,
+    pub(super) granted: Granted,
     /// Why the spec's resources were not granted.
-    pending: Option<Pending>,
+    pub(super) pending: Option<Pending>,
+    /// Why granted resources are not applied.
+    pub(super) stuck: Option<String>,
     /// Where the pod is told to end for the node's sake.
     ordered: Arc<Mutex<Option<Ending>>>,
     /// Grace with which each container is being stopped, by id.
     stopping: HashMap<String, i64>,
-    ending: Option<Ending>,
-    reported: Option<serde_json::Value>,
+    pub(super) ending: Option<Ending>,
+    pub(super) reported: Option<serde_json::Value>,
     /// The generation whose references are watched.
     acquired: Option<i64>,
-    released: bool,
+    pub(super) released: bool,
     /// The final status has been reported; what it told of is being removed.
-    closed: bool,
+    pub(super) closed: bool,
 }
 
 impl Worker {
@@ -80,11 +80,15 @@ impl Worker {
         subject: Subject,
         poke: Arc<Notify>,
         ordered: Arc<Mutex<Option<Ending>>>,
+        is_static: bool,
     ) -> Self {
         let granted = Granted::load(&shared.paths.pod(&subject.uid));
         Self {
+            is_static,
+            manifest: None,
             granted,
             pending: None,
+            stuck: None,
             ordered,
             shared,
             subject,
@@ -111,6 +115,9 @@ impl Worker {
             let vanished = current.is_none();
             last = current.or(last);
             let Some(object) = &last else { return };
+            if self.is_static {
+                self.manifest = Some(object.clone());
+            }
             let step = match self.decode(object, vanished) {
                 Ok(pod) => self.step(&pod, vanished).await,
                 Err(e) => Err(e),
@@ -145,11 +152,16 @@ impl Worker {
 
     fn decode(&self, object: &Object, vanished: bool) -> Result<Pod> {
         let mut pod: Pod = object.view().map_err(|source| Error::Decode { what: "Pod", source })?;
+        if let Some(status) = self.reported.clone().filter(|_| self.is_static) {
+            // Nobody but this task keeps a static pod's status.
+            pod.status = Some(serde_json::from_value(status).map_err(|source| Error::Decode { what: "PodStatus", source })?);
+        }
         if vanished && pod.metadata.deletion_timestamp.is_none() {
-            // Removed by force: nothing is left to wait for.
+            // Removed by force: nothing is left to wait for. A static pod's manifest was removed in order.
             let now = self.shared.clock.now();
             pod.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now));
-            pod.metadata.deletion_grace_period_seconds = Some(0);
+            let own = pod.spec.as_ref().and_then(|s| s.termination_grace_period_seconds);
+            pod.metadata.deletion_grace_period_seconds = if self.is_static { own } else { Some(0) };
         }
         Ok(pod)
     }
@@ -158,7 +170,9 @@ impl Worker {
         // A later generation may refer to more: ephemeral containers come with an update.
         let generation = pod.metadata.generation.unwrap_or(0);
         if self.acquired != Some(generation) && !self.released {
-            self.shared.references.acquire(pod, &self.poke).await;
+            if !self.is_static {
+                self.shared.references.acquire(pod, &self.poke).await;
+            }
             if self.acquired.replace(generation).is_none() {
                 self.refuse(pod);
             }
@@ -218,7 +232,9 @@ impl Worker {
         if !matches!(phase, "" | "Pending") {
             return;
         }
-        if let Some(refused) = admit::refusal(pod, &self.shared.abilities) {
+        let now = admit::Now { leaving: *self.shared.leaving.borrow(), pressures: &self.shared.pressures.borrow().clone() };
+        let refused = admit::refusal(pod, &self.shared.abilities).or_else(|| admit::untimely(pod, &now));
+        if let Some(refused) = refused.filter(|_| !self.is_static) {
             self.shared.events.warn(&self.subject, &refused.reason, refused.message.clone());
             self.ending = Some(Ending { message: format!("Pod was rejected: {}", refused.message), ..refused });
         }
@@ -323,7 +339,15 @@ impl Worker {
             Action::StopSandbox(id) => runtime.stop_sandbox(id).await?,
             Action::RemoveSandbox(id) => runtime.remove_sandbox(id).await?,
             Action::Remove(id) => runtime.remove_container(id).await?,
-            Action::Resize { id, name } => self.resize(pod, id, name).await?,
+            Action::Resize { id, name } => {
+                let failed = self.resize(pod, id, name).await.err().map(|e| e.to_string());
+                let stuck = failed.is_some();
+                self.stuck = failed;
+                if stuck {
+                    self.refresh = Some(self.shared.clock.now() + RETRY * 5);
+                }
+                return Ok(!stuck);
+            }
             Action::Start { name, attempt, step } => {
                 return start::container(self, pod, observed, name, *attempt, *step).await;
             }
@@ -389,85 +413,4 @@ impl Worker {
             self.refresh = Some(self.shared.clock.now() + RETRY * 10);
         }
     }
-
-    async fn report(&mut self, pod: &Pod, observed: &Observed, plan: &PodActions, vanished: bool) -> Result<()> {
-        if vanished || self.closed {
-            return Ok(());
-        }
-        let marks = self.marks.lock().clone();
-        let waiting = self.held.iter().map(|(n, h)| (n.clone(), h.waiting.clone())).collect();
-        let host_ip = self.shared.config.node_ip.to_string();
-        let made = status::status(&Facts {
-            pod,
-            observed,
-            marks: &marks,
-            waiting: &waiting,
-            ending: self.ending.as_ref(),
-            finished: plan.finished,
-            granted: &self.granted,
-            pending: self.pending.as_ref(),
-            host_ip: &host_ip,
-            host_network: config::host_network(pod),
-            now: self.shared.clock.now(),
-        });
-        let encode = |s: &k8s_openapi::api::core::v1::PodStatus| {
-            serde_json::to_value(s).map_err(|source| Error::Decode { what: "PodStatus", source })
-        };
-        let made = encode(&made)?;
-        let old = encode(&pod.status.clone().unwrap_or_default())?;
-        let Some(diff) = merge_diff(&old, &made).filter(|_| self.reported.as_ref() != Some(&made)) else {
-            return Ok(());
-        };
-        let patch = json!({ "metadata": { "uid": self.subject.uid }, "status": diff });
-        let at = At {
-            resource: &self.shared.pods,
-            namespace: &self.subject.namespace,
-            name: &self.subject.name,
-            subresource: "status",
-        };
-        match self.shared.writer.patch(at, MERGE_PATCH, &patch).await {
-            Ok(_) => self.reported = Some(made),
-            // The watch will say so too. To a node, a pod that is gone is none of its pods: 403.
-            Err(e) if is_gone(&e) => {}
-            Err(e) => return Err(e.into()),
-        }
-        Ok(())
-    }
-
-    /// Everything has stopped: gives back what the pod held and, if it is being deleted, lets it go.
-    async fn finish(&mut self, pod: &Pod, vanished: bool) -> Result<Step> {
-        if !self.released {
-            let qos = super::resources::qos(pod);
-            self.shared.cgroups.remove(&self.shared.cgroups.pod(qos, &self.subject.uid))?;
-            self.shared.references.release(&self.subject.uid);
-            self.shared.tokens.forget(&self.subject.uid);
-            self.shared.puller.forget(&self.subject.uid);
-            volumes::tear_down(&self.shared.paths, &self.subject.uid)?;
-            self.released = true;
-        }
-        if pod.metadata.deletion_timestamp.is_none() {
-            return Ok(Step::Wait(None));
-        }
-        let (namespace, name, uid) = config::identity(pod);
-        let logs = self.shared.paths.pod_logs(namespace, name, uid);
-        match std::fs::remove_dir_all(&logs) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::file("remove", &logs)(e)),
-            _ => {}
-        }
-        if vanished {
-            return Ok(Step::Gone);
-        }
-        let at = At { resource: &self.shared.pods, namespace, name, subresource: "" };
-        let options = DeleteOptions { uid: Some(uid.to_owned()), grace: Some(0), ..Default::default() };
-        match self.shared.writer.delete(at, &options).await {
-            Ok(_) => Ok(Step::Wait(None)),
-            Err(e) if is_gone(&e) => Ok(Step::Gone),
-            Err(e) => Err(e.into()),
-        }
-    }
-}
-
-/// Is the pod of a write no more (or no more this node's, which the Node authoriser answers with 403)?
-fn is_gone(e: &Status) -> bool {
-    matches!(e.reason, Reason::NotFound) || e.reason == Reason::Forbidden && e.message.contains("no relationship found")
 }

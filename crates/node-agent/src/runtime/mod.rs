@@ -2,6 +2,7 @@
 
 pub mod containerd;
 pub mod cri;
+pub mod engine;
 pub mod events;
 pub mod fake;
 pub mod pause;

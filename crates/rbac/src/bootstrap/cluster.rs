@@ -260,7 +260,7 @@ pub(super) fn roles() -> Vec<Value> {
 /// What the metrics server brings in other clusters: who may view pods may see what they use.
 fn metrics_reader() -> Value {
     let markers = ["view", "edit", "admin"].map(|role| format!("rbac.authorization.k8s.io/aggregate-to-{role}"));
-    let markers: Vec<(&String, &str)> = markers.iter().map(|m| (m, "true")).collect();
+    let markers: Vec<(&str, &str)> = markers.iter().map(|m| (m.as_str(), "true")).collect();
     label(cluster_role("system:aggregated-metrics-reader", &rules(METRICS)), &markers)
 }
 

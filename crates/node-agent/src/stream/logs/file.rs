@@ -1,12 +1,11 @@
 //! A log file: lines from an end, and news of more.
 
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent};
+use crate::inotify::Events;
+use nix::sys::inotify::{AddWatchFlags, InotifyEvent};
 use std::ffi::{OsStr, OsString};
 use std::io::{self, SeekFrom};
-use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::path::{Path, PathBuf};
 use tokio::fs::File;
-use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncSeekExt, BufReader};
 
 /// Blocks read when looking for the last lines.
@@ -98,41 +97,26 @@ pub(super) enum News {
 
 /// News about one file, from the kernel.
 pub(super) struct Watch {
-    events: AsyncFd<Fd>,
+    events: Events,
     /// The file's name: news of its directory's other files are none.
     name: OsString,
 }
 
-struct Fd(Inotify);
-
-impl AsRawFd for Fd {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_fd().as_raw_fd()
-    }
-}
-
 impl Watch {
     /// Begins now. The directory is watched too: a rotation renames the file and makes a new one.
-    #[expect(deprecated, reason = "its successor is unsafe, for descriptors that change under it; this one is owned")]
     pub(super) fn new(path: &Path) -> io::Result<Self> {
-        let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
-        inotify.add_watch(path, AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CLOSE_WRITE)?;
+        let events = Events::new()?;
+        events.watch(path, AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CLOSE_WRITE)?;
         if let Some(dir) = path.parent() {
-            inotify.add_watch(dir, AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO)?;
+            events.watch(dir, AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO)?;
         }
-        Ok(Self { events: AsyncFd::new(Fd(inotify))?, name: path.file_name().unwrap_or_default().to_owned() })
+        Ok(Self { events, name: path.file_name().unwrap_or_default().to_owned() })
     }
     /// Waits for news. Of several, the one that matters most.
     pub(super) async fn next(&mut self) -> io::Result<News> {
         loop {
-            let mut ready = self.events.readable().await?;
-            match ready.try_io(|fd| Ok(fd.get_ref().0.read_events()?)) {
-                Ok(events) => {
-                    if let Some(news) = judge(&events?, &self.name) {
-                        return Ok(news);
-                    }
-                }
-                Err(_would_block) => {}
+            if let Some(news) = judge(&self.events.next().await?, &self.name) {
+                return Ok(news);
             }
         }
     }

@@ -1,0 +1,52 @@
+//! The container engine of a node.
+
+use super::Runtime;
+use super::containerd::Containerd;
+use super::cri::{Cri, channel};
+use super::events::TaskChanged;
+use crate::config::Config;
+use crate::error::Result;
+use crate::images::registries::Registries;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// The container engine: an own containerd, or somebody else's.
+pub enum Engine {
+    /// Started and kept by the agent.
+    Own(Box<Containerd>),
+    /// Only spoken to.
+    Foreign(Box<Cri>),
+}
+
+impl Engine {
+    /// Starts or adopts it.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub async fn start(config: &Config, registries: &Registries) -> Result<Self> {
+        if let Some(socket) = &config.runtime_endpoint {
+            let cri = Cri::new(channel(socket)?);
+            cri.version().await?;
+            return Ok(Self::Foreign(Box::new(cri)));
+        }
+        registries.write(&config.paths().registry_hosts())?;
+        let containerd = Containerd::start(&config.paths()).await?;
+        containerd.ensure_pause_image().await?;
+        Ok(Self::Own(Box::new(containerd)))
+    }
+    /// Its CRI.
+    pub fn runtime(&self) -> Arc<dyn Runtime> {
+        match self {
+            Self::Own(containerd) => Arc::new(containerd.cri()),
+            Self::Foreign(cri) => Arc::new(cri.as_ref().clone()),
+        }
+    }
+    /// Forwards events. Of a foreign runtime there are none: the relist sees what it does.
+    pub async fn supervise(self, changes: mpsc::Sender<TaskChanged>, cancel: CancellationToken) {
+        match self {
+            Self::Own(mut containerd) => containerd.supervise(changes, cancel).await,
+            Self::Foreign(_) => cancel.cancelled().await,
+        }
+    }
+}
