@@ -321,18 +321,23 @@ fn sidecars_debugging_and_resize() {
     on_a_node("roles", |paths, cgroup| async move {
         let api = Api::new();
         let node = start(&paths, &cgroup, api.clone()).await;
-        let says = |name: &str| format!("trap 'echo {name} >> /log/ends; exit 0' TERM; while true; do /bin/busybox sleep 0.1; done");
+        let says = |name: &str| {
+            format!("trap 'echo {name} >> /log/ends; exit 0' TERM; while true; do /bin/busybox sleep 0.1; done")
+        };
         let log = json!({ "volumeMounts": [{ "name": "log", "mountPath": "/log" }] });
         let side = json!({ "restartPolicy": "Always", "volumeMounts": log["volumeMounts"],
             "startupProbe": { "exec": { "command": ["/bin/busybox", "true"] }, "periodSeconds": 1 } });
         let ends = paths.data().join("ends");
         let main = json!({ "volumeMounts": log["volumeMounts"], "resources": { "requests": { "cpu": "100m" } } });
-        let mut wanted = pod("p", json!({
-            "terminationGracePeriodSeconds": 20,
-            "volumes": [{ "name": "log", "hostPath": { "path": ends, "type": "DirectoryOrCreate" } }],
-            "initContainers": [container("first", &says("first"), side.clone()), container("second", &says("second"), side)],
-            "containers": [container("main", &says("main"), main)],
-        }));
+        let mut wanted = pod(
+            "p",
+            json!({
+                "terminationGracePeriodSeconds": 20,
+                "volumes": [{ "name": "log", "hostPath": { "path": ends, "type": "DirectoryOrCreate" } }],
+                "initContainers": [container("first", &says("first"), side.clone()), container("second", &says("second"), side)],
+                "containers": [container("main", &says("main"), main)],
+            }),
+        );
         wanted["metadata"]["generation"] = 1.into();
         api.put("pods", wanted);
         let ready = api.until("pods", "default", "p", is_ready).await;
@@ -343,18 +348,26 @@ fn sidecars_debugging_and_resize() {
         // Another container looks at the main one's processes; the main one gets more CPU meanwhile.
         let mut changed = ready.clone();
         let look = "/bin/busybox ps | /bin/busybox grep -c '[m]ain >> /log/ends'";
-        changed["spec"]["ephemeralContainers"] = json!([container("look", look, json!({ "targetContainerName": "main" }))]);
+        changed["spec"]["ephemeralContainers"] =
+            json!([container("look", look, json!({ "targetContainerName": "main" }))]);
         changed["spec"]["containers"][0]["resources"]["requests"]["cpu"] = "200m".into();
         changed["metadata"]["generation"] = 2.into();
         api.put("pods", changed);
         let looked = api
-            .until("pods", "default", "p", |p| p["status"]["ephemeralContainerStatuses"][0]["state"]["terminated"].is_object())
+            .until("pods", "default", "p", |p| {
+                p["status"]["ephemeralContainerStatuses"][0]["state"]["terminated"].is_object()
+            })
             .await;
         assert_eq!(looked["status"]["ephemeralContainerStatuses"][0]["state"]["terminated"]["exitCode"], 0);
         let resized = api
-            .until("pods", "default", "p", |p| p["status"]["containerStatuses"][0]["resources"]["requests"]["cpu"] == "200m")
+            .until("pods", "default", "p", |p| {
+                p["status"]["containerStatuses"][0]["resources"]["requests"]["cpu"] == "200m"
+            })
             .await;
-        assert_eq!(resized["status"]["containerStatuses"][0]["containerID"], ready["status"]["containerStatuses"][0]["containerID"]);
+        assert_eq!(
+            resized["status"]["containerStatuses"][0]["containerID"],
+            ready["status"]["containerStatuses"][0]["containerID"]
+        );
         assert_eq!(resized["status"]["observedGeneration"], 2);
 
         api.delete_pod("default", "p", 20);
@@ -372,27 +385,52 @@ fn probes_hooks_and_confinement() {
         let failing = json!({ "livenessProbe": { "exec": { "command": ["/bin/busybox", "false"] }, "periodSeconds": 1,
             "failureThreshold": 1, "terminationGracePeriodSeconds": 1 } });
         let deaf = "trap '' TERM; while true; do /bin/busybox sleep 0.1; done";
-        api.put("pods", pod("live", json!({ "terminationGracePeriodSeconds": 600, "containers": [container("main", deaf, failing)] })));
+        api.put(
+            "pods",
+            pod(
+                "live",
+                json!({ "terminationGracePeriodSeconds": 600, "containers": [container("main", deaf, failing)] }),
+            ),
+        );
         let hook = json!({ "lifecycle": { "postStart": { "exec": { "command": ["/bin/busybox", "sleep", "2"] } } } });
-        api.put("pods", pod("hooked", json!({ "containers": [container("main", LOOP, hook), container("second", LOOP, json!({}))] })));
+        api.put(
+            "pods",
+            pod(
+                "hooked",
+                json!({ "containers": [container("main", LOOP, hook), container("second", LOOP, json!({}))] }),
+            ),
+        );
         let confined = json!({ "securityContext": { "runAsUser": 1234, "capabilities": { "drop": ["ALL"] }, "allowPrivilegeEscalation": false } });
         api.put("pods", pod("confined", json!({ "containers": [container("main", LOOP, confined)] })));
         api.put("pods", pod("root", json!({ "containers": [container("main", LOOP, json!({ "securityContext": { "runAsNonRoot": true } }))] })));
         api.put("pods", pod("sysctl", json!({ "securityContext": { "sysctls": [{ "name": "kernel.panic", "value": "1" }] }, "containers": [container("main", LOOP, json!({}))] })));
 
-        api.until("pods", "default", "live", |p| p["status"]["containerStatuses"][0]["restartCount"].as_i64() > Some(0)).await;
+        api.until("pods", "default", "live", |p| {
+            p["status"]["containerStatuses"][0]["restartCount"].as_i64() > Some(0)
+        })
+        .await;
         let hooked = api.until("pods", "default", "hooked", is_ready).await;
-        let began = |n: usize| hooked["status"]["containerStatuses"][n]["state"]["running"]["startedAt"].as_str().map(str::to_owned);
+        let began = |n: usize| {
+            hooked["status"]["containerStatuses"][n]["state"]["running"]["startedAt"].as_str().map(str::to_owned)
+        };
         assert!(began(0) < began(1), "the second waits for the first one's hook: {}", hooked["status"]);
         api.until("pods", "default", "confined", is_ready).await;
         let status = node.exec("confined", "/bin/busybox cat /proc/self/status").await;
         for line in ["Uid:\t1234", "NoNewPrivs:\t1", "CapEff:\t0000000000000000", "Seccomp:\t2"] {
             assert!(status.contains(line), "{line} in {status}");
         }
-        let why = |p: &Value| p["status"]["containerStatuses"][0]["state"]["waiting"]["message"].as_str().unwrap_or_default().to_owned();
-        api.until("pods", "default", "root", |p| why(p).starts_with("container has runAsNonRoot and image will run as root (pod:")).await;
+        let why = |p: &Value| {
+            p["status"]["containerStatuses"][0]["state"]["waiting"]["message"].as_str().unwrap_or_default().to_owned()
+        };
+        api.until("pods", "default", "root", |p| {
+            why(p).starts_with("container has runAsNonRoot and image will run as root (pod:")
+        })
+        .await;
         let refused = api.until("pods", "default", "sysctl", |p| p["status"]["phase"] == "Failed").await;
-        assert_eq!(refused["status"]["message"], "Pod was rejected: forbidden sysctl: \"kernel.panic\" not allowlisted");
+        assert_eq!(
+            refused["status"]["message"],
+            "Pod was rejected: forbidden sysctl: \"kernel.panic\" not allowlisted"
+        );
         for name in ["live", "hooked", "confined", "root", "sysctl"] {
             api.delete_pod("default", name, 0);
             api.until("pods", "default", name, Value::is_null).await;

@@ -32,9 +32,11 @@ impl Node {
         let entries = |dir: &Path| std::fs::read_dir(dir).map_or(0, |d| d.count());
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("mounts");
         let ours = |line: &&str| {
-            [&self.data, &self.run].iter().any(|d| line.contains(d.to_str().expect("UTF-8"))) && !line.contains("/netns ")
+            [&self.data, &self.run].iter().any(|d| line.contains(d.to_str().expect("UTF-8")))
+                && !line.contains("/netns ")
         };
-        let links = Command::new("ip").args(["-o", "link"]).output().map_or(0, |o| o.stdout.split(|b| *b == b'\n').count());
+        let links =
+            Command::new("ip").args(["-o", "link"]).output().map_or(0, |o| o.stdout.split(|b| *b == b'\n').count());
         BTreeMap::from([
             ("mounts", mounts.lines().filter(ours).count()),
             ("pod directories", entries(&self.data.join("pods"))),

@@ -181,13 +181,18 @@ mod tests {
 
     #[test]
     fn a_node_under_pressure_takes_only_some() {
-        let pod = |spec: serde_json::Value| -> Pod { serde_json::from_value(json!({"metadata": {}, "spec": spec})).unwrap() };
+        let pod =
+            |spec: serde_json::Value| -> Pod { serde_json::from_value(json!({"metadata": {}, "spec": spec})).unwrap() };
         let best_effort = pod(json!({"containers": [{"name": "a"}]}));
-        let said = |pod: &Pod, leaving, pressures: &[Pressure]| untimely(pod, &Now { leaving, pressures }).map(|e| e.reason);
+        let said =
+            |pod: &Pod, leaving, pressures: &[Pressure]| untimely(pod, &Now { leaving, pressures }).map(|e| e.reason);
         assert_eq!(said(&best_effort, false, &[]), None);
         assert_eq!(said(&best_effort, true, &[]).as_deref(), Some("NodeShutdown"));
         let memory = untimely(&best_effort, &Now { leaving: false, pressures: &[Pressure::Memory] }).unwrap();
-        assert_eq!((memory.reason.as_str(), memory.message.as_str()), ("Evicted", "The node had condition: [MemoryPressure]. "));
+        assert_eq!(
+            (memory.reason.as_str(), memory.message.as_str()),
+            ("Evicted", "The node had condition: [MemoryPressure]. ")
+        );
         let asks = pod(json!({"containers": [{"name": "a", "resources": {"requests": {"memory": "1Mi"}}}]}));
         assert_eq!(said(&asks, false, &[Pressure::Memory]), None);
         assert_eq!(said(&asks, false, &[Pressure::Disk]).as_deref(), Some("Evicted"));

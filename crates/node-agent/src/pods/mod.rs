@@ -22,9 +22,9 @@ pub mod resize;
 pub mod resources;
 pub mod rotate;
 pub mod security;
+mod shared;
 pub mod sources;
 pub mod spec;
-mod shared;
 mod start;
 pub mod status;
 mod stop;
@@ -304,12 +304,7 @@ impl Pods {
 
 /// Removes a mirror from the API.
 async fn delete_mirror(shared: Arc<Shared>, mirror: Object) {
-    let at = At {
-        resource: &shared.pods,
-        namespace: &mirror.head.namespace,
-        name: &mirror.head.name,
-        subresource: "",
-    };
+    let at = At { resource: &shared.pods, namespace: &mirror.head.namespace, name: &mirror.head.name, subresource: "" };
     let options = DeleteOptions { uid: Some(mirror.head.uid.to_string()), grace: Some(0), ..Default::default() };
     if let Err(e) = shared.writer.delete(at, &options).await {
         tracing::debug!(pod = %mirror.head.key(), error = %e, "a mirror is not removed");

@@ -1,11 +1,11 @@
 //! A pod's status on its way to the API, and what is given back when the pod is over.
 
+use super::observe::Observed;
+use super::plan::PodActions;
 use super::sources;
 use super::status::{self, Facts};
-use super::plan::PodActions;
 use super::worker::{RETRY, Step, Worker};
 use super::{config, resources};
-use super::observe::Observed;
 use crate::error::{Error, Result};
 use crate::volumes;
 use k8s_openapi::api::core::v1::Pod;
@@ -16,7 +16,13 @@ use kybern_client::write::{At, DeleteOptions};
 use serde_json::json;
 
 impl Worker {
-    pub(super) async fn report(&mut self, pod: &Pod, observed: &Observed, plan: &PodActions, vanished: bool) -> Result<()> {
+    pub(super) async fn report(
+        &mut self,
+        pod: &Pod,
+        observed: &Observed,
+        plan: &PodActions,
+        vanished: bool,
+    ) -> Result<()> {
         if vanished || self.closed {
             return Ok(());
         }
@@ -79,8 +85,7 @@ impl Worker {
             }
             (None, None) => Ok(()),
             (Some(m), _) if m.head.deleting.is_some() => {
-                let options =
-                    DeleteOptions { uid: Some(m.head.uid.to_string()), grace: Some(0), ..Default::default() };
+                let options = DeleteOptions { uid: Some(m.head.uid.to_string()), grace: Some(0), ..Default::default() };
                 self.shared.writer.delete(at, &options).await.map(drop)
             }
             (Some(m), _) => {

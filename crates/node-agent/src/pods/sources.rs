@@ -234,7 +234,10 @@ mod tests {
             ("nonsense", ""),
             (&GOOD.replace("name: c,", ""), "spec.containers[0].name"),
             (&GOOD.replace("name: web", "generateName: web"), "it has no name"),
-            (&GOOD.replace("image: \"a.b/c:1\"", "image: x, envFrom: [{secretRef: {name: s}}]"), "can't refer to secrets"),
+            (
+                &GOOD.replace("image: \"a.b/c:1\"", "image: x, envFrom: [{secretRef: {name: s}}]"),
+                "can't refer to secrets",
+            ),
         ] {
             let said = parsed(text).unwrap_err();
             assert!(said.contains(why), "{text}: {said}");

@@ -154,7 +154,8 @@ impl Worker {
         let mut pod: Pod = object.view().map_err(|source| Error::Decode { what: "Pod", source })?;
         if let Some(status) = self.reported.clone().filter(|_| self.is_static) {
             // Nobody but this task keeps a static pod's status.
-            pod.status = Some(serde_json::from_value(status).map_err(|source| Error::Decode { what: "PodStatus", source })?);
+            pod.status =
+                Some(serde_json::from_value(status).map_err(|source| Error::Decode { what: "PodStatus", source })?);
         }
         if vanished && pod.metadata.deletion_timestamp.is_none() {
             // Removed by force: nothing is left to wait for. A static pod's manifest was removed in order.
@@ -232,7 +233,8 @@ impl Worker {
         if !matches!(phase, "" | "Pending") {
             return;
         }
-        let now = admit::Now { leaving: *self.shared.leaving.borrow(), pressures: &self.shared.pressures.borrow().clone() };
+        let now =
+            admit::Now { leaving: *self.shared.leaving.borrow(), pressures: &self.shared.pressures.borrow().clone() };
         let refused = admit::refusal(pod, &self.shared.abilities).or_else(|| admit::untimely(pod, &now));
         if let Some(refused) = refused.filter(|_| !self.is_static) {
             self.shared.events.warn(&self.subject, &refused.reason, refused.message.clone());
