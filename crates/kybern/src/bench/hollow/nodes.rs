@@ -66,7 +66,7 @@ impl Nodes {
                     {"type": "Hostname", "address": name},
                 ],
                 "capacity": resources, "allocatable": resources,
-                "conditions": conditions(&json!({}), &Health { runtime: None, network: true }, self.clock.now()),
+                "conditions": conditions(&json!({}), &Health { network: true, ..Health::default() }, self.clock.now()),
             },
         })
     }

@@ -11,7 +11,9 @@ use kybern_client::transport::{MERGE_PATCH, Resource};
 use kybern_client::typed::{merge_diff, resource, tree};
 use kybern_client::write::{At, DeleteOptions, Writer};
 use kybern_node_agent::pods::observe::{self, Observed, Sandbox, State};
-use kybern_node_agent::pods::plan::{Marks, is_sidecar};
+use kybern_node_agent::pods::plan::Marks;
+use kybern_node_agent::pods::resize::Granted;
+use kybern_node_agent::pods::spec::is_sidecar;
 use kybern_node_agent::pods::status::{Facts, status};
 use serde_json::{Value, json};
 use smol_str::SmolStr;
@@ -106,6 +108,9 @@ fn running(pod: &Pod, node: Ipv4Addr, address: Ipv4Addr, clock: &SystemClock) ->
         waiting: &BTreeMap::new(),
         ending: None,
         finished: false,
+        granted: &Granted::default(),
+        pending: None,
+        stuck: None,
         host_ip: &node.to_string(),
         host_network: spec.host_network == Some(true),
         now,
