@@ -50,10 +50,8 @@ fn deployment() -> KindDef {
         support: Support::Full,
         ttl: None,
         sealed: false,
-        pod_template: None,
         create_on_update: false,
         needs_revision: false,
-        pod_template: None,
         strategy: &ONE_REPLICA,
     }
 }
