@@ -98,3 +98,71 @@ fn volumes_made_by_hand_are_bound_by_what_they_offer() {
         run(&["delete", "pv", &format!("{name}-{suffix}")], None).unwrap();
     }
 }
+
+/// A database of two: each pod writes its name into its volume once, and counts its starts there.
+fn database() -> String {
+    let start = "[ -f /data/name ] || hostname > /data/name; echo start >> /data/starts; touch /tmp/up; sleep 3600";
+    format!(
+        r#"
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {{ name: db }}
+spec:
+  serviceName: db
+  replicas: 2
+  persistentVolumeClaimRetentionPolicy: {{ whenDeleted: Delete, whenScaled: Retain }}
+  selector: {{ matchLabels: {{ app: db }} }}
+  template:
+    metadata: {{ labels: {{ app: db }} }}
+    spec:
+      terminationGracePeriodSeconds: 1
+      containers:
+      - name: db
+        image: kybern.local/web:1
+        command: ["/bin/sh", "-c", "{start}"]
+        readinessProbe: {{ exec: {{ command: ["test", "-f", "/tmp/up"] }}, periodSeconds: 1 }}
+        volumeMounts: [{{ name: data, mountPath: /data }}]
+  volumeClaimTemplates:
+  - metadata: {{ name: data }}
+    spec:
+      accessModes: [ReadWriteOnce]
+      resources: {{ requests: {{ storage: 1Mi }} }}
+"#
+    )
+}
+
+#[test]
+fn a_stateful_set_makes_keeps_and_cleans_up_its_claims() {
+    let ns = Namespace::new("claims");
+    ns.apply(&database());
+    let rolled_out = || ns.say(&["rollout", "status", "statefulset/db", "--timeout=60s"]);
+    let read = |pod: &str, file: &str| ns.say(&["exec", pod, "--", "cat", &format!("/data/{file}")]);
+    let claims = || ns.kubectl(&["get", "pvc", "-o", "jsonpath={.items[*].metadata.name}"]);
+    rolled_out();
+    assert_eq!(claims().unwrap(), "data-db-0 data-db-1");
+    assert_eq!((read("db-0", "name"), read("db-1", "name")), ("db-0".into(), "db-1".into()));
+
+    ns.say(&["delete", "pod", "db-1"]);
+    rolled_out();
+    eventually("the pod is back with its data", || {
+        let starts = ns.kubectl(&["exec", "db-1", "--", "cat", "/data/starts"])?;
+        ensure(starts.lines().count() == 2, || starts.clone())
+    });
+    assert_eq!(read("db-1", "name"), "db-1");
+
+    ns.say(&["scale", "statefulset/db", "--replicas=1"]);
+    eventually("the second pod goes", || {
+        let pods = ns.kubectl(&["get", "pods", "-o", "name"])?;
+        ensure(pods.trim() == "pod/db-0", || pods.clone())
+    });
+    assert_eq!(claims().unwrap(), "data-db-0 data-db-1", "claims stay when the set shrinks");
+    ns.say(&["scale", "statefulset/db", "--replicas=2"]);
+    rolled_out();
+    assert_eq!(read("db-1", "starts").lines().count(), 3, "and serve it again");
+
+    ns.say(&["delete", "statefulset", "db"]);
+    eventually("the claims go with the set", || {
+        let left = claims()?;
+        ensure(left.is_empty(), || left.clone())
+    });
+}

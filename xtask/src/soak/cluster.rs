@@ -41,6 +41,11 @@ impl Cluster {
         said(Command::new(program).env("KUBECONFIG", &self.kubeconfig).args(args), args)
     }
 
+    /// Tells a test where the cluster is.
+    pub(super) fn tell(&self, test: &mut Command) {
+        test.env("KUBECONFIG", &self.kubeconfig).env("KYBERN", &self.program).env("KYBERN_NAME", self.name);
+    }
+
     /// Applies a manifest.
     pub(super) fn apply(&self, manifest: &str) -> Result<()> {
         let path = std::env::temp_dir().join(format!("kybern-soak-{}-{}.yaml", self.name, std::process::id()));

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod leftovers;
+mod pods;
 mod updown;
 mod workloads;
 
@@ -25,6 +26,11 @@ const TABLE: &[Soak] = &[
         name: "workloads",
         about: "Jobs and rollouts while leaders and agents are killed; everything counts once (about 2 minutes)",
         run: workloads::run,
+    },
+    Soak {
+        name: "pods",
+        about: "1,000 pods come and go, 200 more while agent, containerd and shims are killed (about 15 minutes)",
+        run: pods::run,
     },
 ];
 
