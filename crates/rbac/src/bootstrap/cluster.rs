@@ -283,8 +283,9 @@ fn step(name: &str, rows: &[Row], wider: Option<&str>) -> [Value; 2] {
     [part, whole]
 }
 
-/// The rows of a role of people and of all narrower ones.
+/// The rows of a role of people and of all narrower ones, and what the metrics reader adds to each.
 fn collected(name: &str) -> Vec<Row> {
     let upto = LADDER.iter().position(|(step, ..)| *step == name).map_or(0, |at| at + 1);
-    LADDER[..upto].iter().rev().flat_map(|(_, rows, _)| rows.iter().copied()).collect()
+    let own = LADDER[..upto].iter().rev().flat_map(|(_, rows, _)| rows.iter().copied());
+    own.chain(METRICS.iter().copied()).collect()
 }
