@@ -103,6 +103,14 @@ async fn node(served: &Served) {
     });
 }
 
+/// What a pod's web server answers: a page with links, and the request it was asked by.
+fn page(dial: &pb::Dial, request: &[u8]) -> Bytes {
+    let seen = String::from_utf8_lossy(request).replace(['<', '>'], "");
+    let page = format!("<a href=\"/next\">{}:{}</a><pre>{seen}</pre>", dial.ip, dial.port);
+    let head = "HTTP/1.1 201 Created\r\ncontent-type: text/html\r\nconnection: close\r\nlocation: /made";
+    format!("{head}\r\ncontent-length: {}\r\n\r\n{page}", page.len()).into()
+}
+
 fn answer(out: &mpsc::UnboundedSender<FromNode>, open: &mut HashMap<u64, What>, ToNode { channel, frame }: ToNode) {
     let send = |frame| out.send(FromNode { channel, frame: Some(frame) }).expect("send");
     let data = |stream, bytes: Bytes| send(from_node::Frame::Data(pb::Data { stream, bytes, end: false }));
@@ -129,6 +137,11 @@ fn answer(out: &mpsc::UnboundedSender<FromNode>, open: &mut HashMap<u64, What>, 
                 close();
             }
             Some(What::Exec(_)) => data(1, d.bytes.to_ascii_uppercase().into()),
+            Some(What::Dial(dial)) if !d.bytes.is_empty() => {
+                data(0, page(dial, &d.bytes));
+                send(from_node::Frame::Data(pb::Data { stream: 0, bytes: Bytes::new(), end: true }));
+                close();
+            }
             Some(What::PortForward(_)) if d.end => close(),
             Some(What::PortForward(_)) => data(0, d.bytes),
             _ => {}
@@ -250,6 +263,57 @@ async fn logs_are_text_and_mistakes_are_statuses() {
         let (got, text) = get(path.clone()).await.expect_err("no upgrade");
         assert!(got == code && text.contains(part), "{path}: {got} {text}");
     }
+}
+
+#[tokio::test]
+async fn pods_services_and_nodes_are_proxied() {
+    let served = serve().await;
+    node(&served).await;
+    let api = admin(&served.world);
+    let status = Target { subresource: "status".into(), ..pod_target("web") };
+    let address = json!({ "status": { "podIP": "10.42.0.7" } }).to_string();
+    api.write(&status, Write::Patch(MERGE_PATCH, address.into())).await.expect("an address");
+    let create = async |resource: Resource, object: serde_json::Value| {
+        let target = Target { resource, ..pod_target("") };
+        api.write(&target, Write::Create(object.to_string().into())).await.expect("created");
+    };
+    let service = json!({ "apiVersion": "v1", "kind": "Service", "metadata": { "name": "web" },
+        "spec": { "ports": [{ "name": "http", "port": 80 }] } });
+    create(Resource::new("", "v1", "services"), service).await;
+    let slice = json!({ "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+        "metadata": { "name": "web-1", "labels": { "kubernetes.io/service-name": "web" } },
+        "ports": [{ "name": "http", "port": 8080 }],
+        "endpoints": [{ "addresses": ["10.42.0.9"], "nodeName": "n1" }] });
+    create(Resource::new("discovery.k8s.io", "v1", "endpointslices"), slice).await;
+    let ask = async |path: &'static str| {
+        let mut headers = http::HeaderMap::new();
+        for (name, value) in [("x-mine", "1"), ("te", "trailers"), ("proxy-authorization", "Basic eA==")] {
+            headers.insert(name, value.parse().expect("a value"));
+        }
+        request(&served, "GET", path, headers).await.err().expect("an answer")
+    };
+    let (code, text) = ask("/api/v1/namespaces/default/pods/web:81/proxy/a%2Fb?c=d").await;
+    let link = "<a href=\"/api/v1/namespaces/default/pods/web:81/proxy/next\">10.42.0.7:81</a>";
+    assert!(code == 201 && text.starts_with(link), "{code} {text}");
+    let lower = text.to_ascii_lowercase();
+    for part in ["get /a%2fb?c=d http/1.1", "host: 10.42.0.7:81", "x-mine: 1", "x-forwarded-host: kybern"] {
+        assert!(lower.contains(part), "no {part}: {text}");
+    }
+    for part in ["te: trailers", "proxy-authorization"] {
+        assert!(!lower.contains(part), "{part} went through: {text}");
+    }
+    for path in
+        ["/api/v1/namespaces/default/services/web:http/proxy/", "/api/v1/namespaces/default/services/web:80/proxy/"]
+    {
+        let (code, text) = ask(path).await;
+        assert!(code == 201 && text.contains(">10.42.0.9:8080</a>"), "{path}: {code} {text}");
+    }
+    let (code, text) = ask("/api/v1/namespaces/default/services/web:81/proxy/").await;
+    assert!(code == 503 && text.contains("no service port 81 found for service \\\"web\\\""), "{code} {text}");
+    let (code, _) = ask("/api/v1/namespaces/default/pods/web/proxy").await;
+    assert_eq!(code, 301);
+    let (code, text) = ask("/api/v1/namespaces/default/pods/ftp:web:21/proxy/").await;
+    assert!(code == 400 && text.contains("invalid pod request"), "{code} {text}");
 }
 
 /// A server that has no stream to the node reaches it through the one that has.

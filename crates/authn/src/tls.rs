@@ -171,7 +171,21 @@ pub fn pinned_client(ca_hash: [u8; 32]) -> Result<ClientConfig> {
         .with_safe_default_protocol_versions()
         .map_err(Error::Tls)?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(PinVerifier { ca_hash }))
+        .with_custom_certificate_verifier(Arc::new(Unrooted { pin: Some(ca_hash) }))
+        .with_no_client_auth())
+}
+
+/// A client of whoever answers: it checks that the other side holds the key of its certificate, not whose
+/// certificate that is. For the proxy to pods and services, whose certificates are their own affair.
+///
+/// # Errors
+/// When the provider lacks a protocol version.
+pub fn client_of_anybody() -> Result<ClientConfig> {
+    Ok(ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(Error::Tls)?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Unrooted { pin: None }))
         .with_no_client_auth())
 }
 
@@ -183,19 +197,18 @@ fn roots(authorities: &[CertificateDer<'static>]) -> Result<RootCertStore> {
     Ok(store)
 }
 
-/// Believes one CA, known by its hash; the server sends the CA's certificate along.
+fn has_hash(der: &[u8], hash: [u8; 32]) -> bool {
+    aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, der).as_ref() == hash
+}
+
+/// Has no roots: it believes the one CA that is known by its hash (the server sends the CA's certificate
+/// along), or anybody.
 #[derive(Debug)]
-struct PinVerifier {
-    ca_hash: [u8; 32],
+struct Unrooted {
+    pin: Option<[u8; 32]>,
 }
 
-impl PinVerifier {
-    fn has_pin(&self, der: &[u8]) -> bool {
-        aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, der).as_ref() == self.ca_hash
-    }
-}
-
-impl ServerCertVerifier for PinVerifier {
+impl ServerCertVerifier for Unrooted {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -204,9 +217,10 @@ impl ServerCertVerifier for PinVerifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> std::result::Result<ServerCertVerified, rustls::Error> {
+        let Some(pin) = self.pin else { return Ok(ServerCertVerified::assertion()) };
         let pinned = intermediates
             .iter()
-            .find(|der| self.has_pin(der))
+            .find(|der| has_hash(der, pin))
             .ok_or(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer))?;
         let store = roots(&[pinned.clone().into_owned()])
             .map_err(|_| rustls::Error::InvalidCertificate(CertificateError::BadEncoding))?;

@@ -21,6 +21,7 @@ mod template;
 #[cfg(test)]
 mod cases;
 
+pub use controllers::AUTOSCALER;
 use controllers::{Settings, table};
 use ipnet::IpNet;
 use kybern_api::seam::{Clock, Ids};

@@ -1,6 +1,7 @@
 //! Small extracts of objects, made once per event, so that plans rarely decode.
 
 use crate::controllers::storage;
+use ipnet::IpNet;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
@@ -260,6 +261,8 @@ pub struct NodeRow {
     pub out_of_service: bool,
     /// metadata.annotations: node.alpha.kubernetes.io/ttl
     pub ttl: Option<SmolStr>,
+    /// spec.podCIDR
+    pub pod_range: Option<IpNet>,
 }
 
 #[derive(Deserialize, Default)]
@@ -273,6 +276,8 @@ struct NodeParts {
 #[serde(default)]
 struct NodeSpecParts {
     taints: Vec<Taint>,
+    #[serde(rename = "podCIDR")]
+    pod_cidr: Option<SmolStr>,
 }
 #[derive(Deserialize, Default)]
 #[serde(default)]
@@ -305,6 +310,7 @@ impl NodeRow {
             driven: driven.min(),
             out_of_service: parts.spec.taints.iter().any(|t| t.key == OUT_OF_SERVICE),
             ttl: parts.metadata.annotations.unwrap_or_default().get(TTL).cloned(),
+            pod_range: parts.spec.pod_cidr.and_then(|range| range.parse().ok()),
             taints: parts.spec.taints,
         }
     }

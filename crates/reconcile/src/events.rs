@@ -2,6 +2,7 @@
 
 use crate::plan::Note;
 use crate::view::whole_seconds;
+use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Event, EventSource};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, Time};
 use kybern_api::error::Reason;
@@ -16,7 +17,11 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 /// Notes that wait to be written; more are dropped (and counted in the log), never waited for.
-const BACKLOG: usize = 1024;
+const BACKLOG: usize = 8192;
+/// Notes taken together: the same ones among them become one write.
+const BATCH: usize = 256;
+/// Writes on their way at the same time: events of a large rollout must not come minutes later.
+const AT_ONCE: usize = 16;
 /// Series that are remembered for counting.
 const MEMORY: usize = 4096;
 
@@ -51,7 +56,7 @@ impl Recorder {
 }
 
 /// What makes two notes the same event.
-#[derive(PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 struct SeriesKey {
     uid: String,
     kind: String,
@@ -60,10 +65,31 @@ struct SeriesKey {
     warning: bool,
 }
 
+impl SeriesKey {
+    fn of(note: &Note) -> Self {
+        Self {
+            uid: note.about.uid.clone().unwrap_or_default(),
+            kind: note.about.kind.clone().unwrap_or_default(),
+            reason: note.reason.to_string(),
+            message: note.message.clone(),
+            warning: note.warning,
+        }
+    }
+}
+
+#[derive(Clone)]
 struct Series {
     namespace: String,
     name: String,
     count: i32,
+}
+
+/// What a batch says of one series: the note, how often, and what is known of it already.
+struct Told {
+    key: SeriesKey,
+    note: Note,
+    times: i32,
+    known: Option<Series>,
 }
 
 struct Scribe {
@@ -76,32 +102,54 @@ struct Scribe {
 
 impl Scribe {
     async fn run(mut self, mut notes: mpsc::Receiver<Note>) {
-        while let Some(note) = notes.recv().await {
-            self.write(note).await;
-        }
-    }
-
-    async fn write(&mut self, note: Note) {
-        let key = SeriesKey {
-            uid: note.about.uid.clone().unwrap_or_default(),
-            kind: note.about.kind.clone().unwrap_or_default(),
-            reason: note.reason.to_string(),
-            message: note.message.clone(),
-            warning: note.warning,
-        };
-        if let Some(series) = self.series.get_mut(&key) {
-            series.count += 1;
-            if self.repeat(&key).await {
-                return;
+        let mut batch = Vec::with_capacity(BATCH);
+        while notes.recv_many(&mut batch, BATCH).await > 0 {
+            let told = self.sum_up(batch.drain(..));
+            let writes = futures::stream::iter(told).map(|told| self.write(told)).buffer_unordered(AT_ONCE);
+            let written: Vec<(SeriesKey, Option<Series>)> = writes.collect().await;
+            if self.series.len() + written.len() > MEMORY {
+                self.series.clear();
             }
-            self.series.remove(&key);
+            for (key, series) in written {
+                match series {
+                    Some(series) => self.series.insert(key, series),
+                    None => self.series.remove(&key),
+                };
+            }
         }
-        self.first(key, note).await;
     }
 
-    /// Counts a repetition; false when the event has expired meanwhile.
-    async fn repeat(&self, key: &SeriesKey) -> bool {
-        let Some(series) = self.series.get(key) else { return false };
+    /// Every series of a batch once, in the order of their first notes.
+    fn sum_up(&self, batch: impl Iterator<Item = Note>) -> Vec<Told> {
+        let mut told: Vec<Told> = Vec::new();
+        let mut places: HashMap<SeriesKey, usize> = HashMap::new();
+        for note in batch {
+            let key = SeriesKey::of(&note);
+            if let Some(&place) = places.get(&key) {
+                told[place].times += 1;
+            } else {
+                places.insert(key.clone(), told.len());
+                told.push(Told { known: self.series.get(&key).cloned(), key, note, times: 1 });
+            }
+        }
+        told
+    }
+
+    /// Writes a series' notes; what is known of it then.
+    async fn write(&self, told: Told) -> (SeriesKey, Option<Series>) {
+        let Told { key, note, times, known } = told;
+        if let Some(mut series) = known {
+            series.count = series.count.saturating_add(times);
+            if self.repeat(&series).await {
+                return (key, Some(series));
+            }
+        }
+        let series = self.first(note, times).await;
+        (key, series)
+    }
+
+    /// Counts repetitions; false when the event has expired meanwhile.
+    async fn repeat(&self, series: &Series) -> bool {
         let resource = typed::resource::<Event>();
         let at = At { resource: &resource, namespace: &series.namespace, name: &series.name, subresource: "" };
         let patch = json!({"count": series.count, "lastTimestamp": Time(whole_seconds(self.clock.now()))});
@@ -114,7 +162,7 @@ impl Scribe {
         }
     }
 
-    async fn first(&mut self, key: SeriesKey, note: Note) {
+    async fn first(&self, note: Note, count: i32) -> Option<Series> {
         let now = self.clock.now();
         let namespace = note.about.namespace.clone().filter(|n| !n.is_empty()).unwrap_or_else(|| "default".to_owned());
         let base: String = note.about.name.clone().unwrap_or_default().chars().take(240).collect();
@@ -129,7 +177,7 @@ impl Scribe {
             reason: Some(note.reason.to_string()),
             message: Some(note.message),
             type_: Some(if note.warning { "Warning" } else { "Normal" }.to_owned()),
-            count: Some(1),
+            count: Some(count),
             first_timestamp: Some(Time(whole_seconds(now))),
             last_timestamp: Some(Time(whole_seconds(now))),
             event_time: None::<MicroTime>,
@@ -145,13 +193,11 @@ impl Scribe {
             Err(e) => Err(e.to_string()),
         };
         match created {
-            Ok(_) => {
-                if self.series.len() >= MEMORY {
-                    self.series.clear();
-                }
-                self.series.insert(key, Series { namespace, name, count: 1 });
+            Ok(_) => Some(Series { namespace, name, count }),
+            Err(error) => {
+                tracing::debug!(error, "event not written");
+                None
             }
-            Err(error) => tracing::debug!(error, "event not written"),
         }
     }
 }

@@ -37,6 +37,15 @@ fn a_page_is_fetched_across_nodes_by_address_service_name_and_node_port() {
         let page = eventually("the node port answers", || fetch(node, port));
         assert!(page.contains("web-"), "{node}: {page}");
     }
+    // Through the API server, as dashboards do: by Service, and by pod.
+    let pod = ns.path(&["pods", "-l", "app=web"], "{.items[0].metadata.name}").unwrap();
+    for place in ["services/web:80".to_owned(), format!("pods/{pod}:8080"), format!("pods/http:{pod}:")] {
+        let path = format!("/api/v1/namespaces/{}/{place}/proxy/", ns.name());
+        let page = ns.say(&["get", "--raw", &path]);
+        assert!(page.contains("web-"), "{path}: {page}");
+    }
+    let refused = ns.refused(&["get", "--raw", &format!("/api/v1/namespaces/{}/services/web:81/proxy/", ns.name())]);
+    assert!(refused.contains("no service port 81 found"), "{refused}");
     if std::env::var("KYBERN").is_ok() {
         let page = eventually("a dev cluster's gate offers it on loopback", || fetch("127.0.0.1", port));
         assert!(page.contains("web-"), "{page}");

@@ -13,15 +13,31 @@ pub(super) struct Cluster {
     name: &'static str,
     program: PathBuf,
     kubeconfig: String,
+    /// What the servers' clocks are moved by; empty: nothing.
+    clock_offset: String,
+}
+
+/// Where builds are.
+pub(super) fn target() -> Result<PathBuf> {
+    let target = std::env::var("CARGO_TARGET_DIR").context("CARGO_TARGET_DIR is not set: run through deploy/env.sh")?;
+    Ok(PathBuf::from(target).join("release"))
 }
 
 impl Cluster {
     /// Creates it, with the web image on every node.
     pub(super) fn create(name: &'static str, servers: u32, nodes: u32) -> Result<Self> {
-        let target =
-            std::env::var("CARGO_TARGET_DIR").context("CARGO_TARGET_DIR is not set: run through deploy/env.sh")?;
-        let mut cluster =
-            Self { name, program: PathBuf::from(target).join("release/kybern"), kubeconfig: String::new() };
+        Self::create_with(target()?.join("kybern"), "", name, servers, nodes)
+    }
+
+    /// Creates it with another program, whose clock is moved by `clock_offset`.
+    pub(super) fn create_with(
+        program: PathBuf,
+        clock_offset: &str,
+        name: &'static str,
+        servers: u32,
+        nodes: u32,
+    ) -> Result<Self> {
+        let mut cluster = Self { name, program, kubeconfig: String::new(), clock_offset: clock_offset.to_owned() };
         cluster.kybern(&["dev", "delete"])?;
         cluster.kybern(&["dev", "create", "--servers", &servers.to_string(), "--nodes", &nodes.to_string()])?;
         let image = Command::new("deploy/web-image.sh").output().context("deploy/web-image.sh")?;
@@ -32,7 +48,19 @@ impl Cluster {
 
     /// Runs the program on this cluster; what it said.
     pub(super) fn kybern(&self, args: &[&str]) -> Result<String> {
-        said(Command::new(&self.program).args(args).args(["--name", self.name]), args)
+        let mut command = Command::new(&self.program);
+        command.args(args).args(["--name", self.name]);
+        if !self.clock_offset.is_empty() {
+            command.env("KYBERN_CLOCK_OFFSET", &self.clock_offset);
+        }
+        said(&mut command, args)
+    }
+
+    /// Restarts a server with its clock moved by `clock_offset`.
+    pub(super) fn move_clock(&mut self, server: &str, clock_offset: &str) -> Result<()> {
+        clock_offset.clone_into(&mut self.clock_offset);
+        self.kybern(&["dev", "stop", server])?;
+        self.kybern(&["dev", "start", server]).map(|_| ())
     }
 
     /// Runs kubectl on this cluster; what it said.

@@ -4,7 +4,10 @@ use anyhow::{Context, Result, bail};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
+/// How long a killed process may stay in the list of processes.
+const REAPED: Duration = Duration::from_secs(10);
 /// Programs of a cluster, by the name the kernel knows (15 characters).
 const PROGRAMS: [&str; 4] = ["kybern", "containerd", "containerd-shim", "pause"];
 
@@ -37,12 +40,19 @@ impl Inventory {
 
     /// Fails with what is here now and was not in `self`.
     pub(super) fn nothing_new(&self) -> Result<()> {
-        let now = Self::take()?;
-        let new: Vec<&str> = now.0.difference(&self.0).map(String::as_str).collect();
-        if !new.is_empty() {
-            bail!("{} things are left:\n  {}", new.len(), new.join("\n  "));
+        // What was killed just now may still wait for init to reap it.
+        let deadline = Instant::now() + REAPED;
+        loop {
+            let now = Self::take()?;
+            let new: Vec<&str> = now.0.difference(&self.0).map(String::as_str).collect();
+            if new.is_empty() {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                bail!("{} things are left:\n  {}", new.len(), new.join("\n  "));
+            }
+            std::thread::sleep(Duration::from_millis(100));
         }
-        Ok(())
     }
 }
 

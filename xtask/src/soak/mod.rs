@@ -1,5 +1,6 @@
 //! Long runs on demand: `cargo xtask soak NAME`. Each leaves the machine as it found it.
 
+mod clock;
 mod cluster;
 mod leftovers;
 mod pods;
@@ -26,6 +27,11 @@ const TABLE: &[Soak] = &[
         name: "workloads",
         about: "Jobs and rollouts while leaders and agents are killed; everything counts once (about 2 minutes)",
         run: workloads::run,
+    },
+    Soak {
+        name: "clock",
+        about: "CronJobs and times to live under a moved clock, on a running cluster (builds for 2 minutes, runs 1)",
+        run: clock::run,
     },
     Soak {
         name: "pods",

@@ -6,6 +6,7 @@ pub mod eviction;
 pub mod exec;
 pub mod log;
 pub mod portforward;
+pub mod proxy;
 pub mod reviews;
 pub mod scale;
 pub mod status;
@@ -43,7 +44,7 @@ pub(crate) async fn connect(
     if subresource == "log" {
         return log::run(server, resource, &auth).await;
     }
-    if auth.verb == Verb::Get {
+    if auth.verb == Verb::Get && subresource != "proxy" {
         server.0.permit(&Attributes { verb: Verb::Create.as_str().into(), ..auth.attributes.clone() }).await?;
     }
     let options = connect_options(resource, &auth);
@@ -52,6 +53,7 @@ pub(crate) async fn connect(
     match subresource {
         "exec" | "attach" => exec::run(server, resource, &auth, request).await,
         "portforward" => portforward::run(server, resource, &auth, request).await,
+        "proxy" => proxy::run(server, resource, &auth, request).await,
         _ => Err(not_allowed(&resource.def().group, &resource.def().plural, auth.verb)),
     }
 }

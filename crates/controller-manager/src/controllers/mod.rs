@@ -24,6 +24,7 @@ pub(crate) mod storage;
 
 use crate::metrics::Metrics;
 use crate::{CertificateSigner, kinds};
+pub use autoscaler::NAME as AUTOSCALER;
 use ipnet::IpNet;
 use kybern_reconcile::def::ControllerDef;
 use std::sync::Arc;

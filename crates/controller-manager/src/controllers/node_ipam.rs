@@ -1,5 +1,6 @@
 //! Gives every node its own range of pod addresses.
 
+use crate::rows::NodeRow;
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Node;
 use kybern_client::store::{Delta, Item};
@@ -7,7 +8,6 @@ use kybern_reconcile::Error;
 use kybern_reconcile::def::{Access, ControllerDef, Key, Watch};
 use kybern_reconcile::plan::{Note, Plan, change, reference};
 use kybern_reconcile::view::{View, World, decode};
-use serde::Deserialize;
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -37,17 +37,7 @@ fn without_range(delta: &Delta, view: &View) -> Vec<Key> {
 }
 
 fn range(item: &Item) -> Option<IpNet> {
-    #[derive(Deserialize)]
-    struct Parts {
-        spec: Option<Spec>,
-    }
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Spec {
-        #[serde(rename = "podCIDR")]
-        pod_cidr: Option<String>,
-    }
-    item.object.view::<Parts>().ok()?.spec?.pod_cidr?.parse().ok()
+    item.row::<NodeRow>()?.pod_range
 }
 
 fn plan(world: &World<'_>, key: &Key, cluster: IpNet) -> Result<Plan, Error> {

@@ -9,6 +9,8 @@ use kybern_api::seam::{SystemClock, SystemIds};
 use kybern_apiserver::ApiServer;
 use kybern_authn::join::{JoinToken, Role};
 use kybern_authn::pki::ClusterKeys;
+use kybern_controller_manager::AUTOSCALER;
+use kybern_controller_manager::metrics::MetricsApi;
 use kybern_raftstore::store::{Leadership, Store};
 use kybern_reconcile::run::TransportFactory;
 use std::sync::Arc;
@@ -49,12 +51,13 @@ impl Leading {
 
     async fn lead(self, term: u64, cancel: CancellationToken) {
         tracing::info!(term, "this server leads: controllers and scheduler start");
+        let transports = self.transports();
         let controllers = kybern_controller_manager::Config {
             clock: Arc::new(self.clock),
             ids: Arc::new(SystemIds),
             cluster_cidr: self.cluster_cidr.into(),
             ca_pem: self.keys.server_ca.certificate_pem(),
-            metrics: Arc::new(kybern_controller_manager::metrics::NoMetrics),
+            metrics: Arc::new(MetricsApi::new(transports(AUTOSCALER), Arc::new(self.clock))),
             signer: Arc::new(ClusterSigner(self.keys.clone())),
             transports: self.transports(),
             term,

@@ -7,6 +7,7 @@ use crate::snapshot::Snapshot;
 use k8s_openapi::api::core::v1::{
     NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PreferredSchedulingTerm,
 };
+use kybern_api::placement;
 use smol_str::SmolStr;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -52,30 +53,7 @@ fn any_matches(selector: &NodeSelector, node: &NodeInfo) -> bool {
 
 /// Does a node fulfil a term? An empty term fits no node.
 pub(crate) fn term_matches(term: &NodeSelectorTerm, node: &NodeInfo) -> bool {
-    let (labels, fields) =
-        (term.match_expressions.as_deref().unwrap_or_default(), term.match_fields.as_deref().unwrap_or_default());
-    let name = |field: &str| (field == "metadata.name").then_some(node.name.as_str());
-    !(labels.is_empty() && fields.is_empty())
-        && labels.iter().all(|r| fulfils(r, node.label(&r.key)))
-        && fields.iter().all(|r| fulfils(r, name(&r.key)))
-}
-
-fn fulfils(requirement: &NodeSelectorRequirement, value: Option<&str>) -> bool {
-    let values = requirement.values.as_deref().unwrap_or_default();
-    let listed = value.is_some_and(|v| values.iter().any(|w| w == v));
-    let compare = |test: fn(i64, i64) -> bool| {
-        let want = values.first().and_then(|w| w.parse().ok());
-        matches!((value.and_then(|v| v.parse().ok()), want), (Some(have), Some(want)) if test(have, want))
-    };
-    match requirement.operator.as_str() {
-        "In" => listed,
-        "NotIn" => !listed,
-        "Exists" => value.is_some(),
-        "DoesNotExist" => value.is_none(),
-        "Gt" => compare(|have, want| have > want),
-        "Lt" => compare(|have, want| have < want),
-        _ => false,
-    }
+    placement::term_matches(term, &node.name, |key| node.label(key))
 }
 
 /// The plugin, with affinity that its configuration adds to every pod.

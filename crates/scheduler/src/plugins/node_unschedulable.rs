@@ -1,10 +1,10 @@
 //! Nodes marked as unschedulable take only pods that tolerate that.
 
-use super::taint_toleration::tolerates;
 use crate::framework::{Events, Filter, Happening, Prepared};
 use crate::pod::PodInfo;
 use crate::snapshot::Snapshot;
 use k8s_openapi::api::core::v1::Taint;
+use kybern_api::placement::tolerates;
 
 pub(super) struct NodeUnschedulable;
 

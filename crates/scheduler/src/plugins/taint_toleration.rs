@@ -5,18 +5,9 @@ use crate::node::NodeInfo;
 use crate::pod::PodInfo;
 use crate::snapshot::Snapshot;
 use k8s_openapi::api::core::v1::{Taint, Toleration};
+use kybern_api::placement::tolerates;
 
 pub(super) struct TaintToleration;
-
-/// Does a toleration cover a taint?
-pub(super) fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
-    let effect = toleration.effect.as_deref().filter(|e| !e.is_empty()).is_none_or(|e| e == taint.effect);
-    let key = toleration.key.as_deref().filter(|k| !k.is_empty());
-    let exists = toleration.operator.as_deref() == Some("Exists");
-    let value =
-        || exists || toleration.value.as_deref().unwrap_or_default() == taint.value.as_deref().unwrap_or_default();
-    effect && key.map_or(exists, |k| k == taint.key && value())
-}
 
 fn is_tolerated(tolerations: &[Toleration], taint: &Taint) -> bool {
     tolerations.iter().any(|t| tolerates(t, taint))

@@ -31,8 +31,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use target::Target;
 
+/// Name of the autoscaler and of its service account.
+pub const NAME: &str = "horizontal-pod-autoscaler";
 /// How often metrics are looked at.
 const PERIOD: Duration = Duration::from_secs(15);
+/// How long a decision waits for figures that are being brought.
+const SOON: Duration = Duration::from_millis(250);
 
 /// The definition.
 pub(crate) fn def(metrics: Arc<dyn Metrics>) -> ControllerDef {
@@ -46,9 +50,15 @@ pub(crate) fn def(metrics: Arc<dyn Metrics>) -> ControllerDef {
         verbs: &["get", "update", "patch"],
         names: Vec::new(),
     }));
+    writes.push(Access {
+        resource: "pods".into(),
+        group: kybern_api::kinds::metrics::GROUP.into(),
+        verbs: &["list"],
+        names: Vec::new(),
+    });
     let histories: Arc<Mutex<HashMap<Key, History>>> = Arc::default();
     ControllerDef {
-        name: "horizontal-pod-autoscaler",
+        name: NAME,
         watches,
         writes,
         seeds: Vec::new(),
@@ -58,6 +68,11 @@ pub(crate) fn def(metrics: Arc<dyn Metrics>) -> ControllerDef {
                 histories.lock().unwrap_or_else(|e| e.into_inner()).remove(key);
                 return Ok(Plan::none());
             };
+            if !metrics.prepare(&key.namespace) {
+                let mut plan = Plan::none();
+                plan.after(SOON);
+                return Ok(plan);
+            }
             let mut history = histories.lock().unwrap_or_else(|e| e.into_inner()).remove(key).unwrap_or_default();
             let plan = decide(world, item, metrics.as_ref(), &mut history);
             histories.lock().unwrap_or_else(|e| e.into_inner()).insert(key.clone(), history);

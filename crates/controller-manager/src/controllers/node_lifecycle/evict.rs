@@ -3,6 +3,7 @@
 use crate::rows::PodRow;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodCondition, Taint, Toleration};
+use kybern_api::placement::tolerates;
 use kybern_client::store::Item;
 use kybern_client::typed;
 use kybern_reconcile::Error;
@@ -86,16 +87,6 @@ fn leaves_at(
 fn arrived(pod: &Pod) -> Option<Timestamp> {
     let conditions = pod.status.as_ref()?.conditions.as_ref()?;
     conditions.iter().find(|c| c.type_ == "PodScheduled")?.last_transition_time.as_ref().map(|t| t.0)
-}
-
-/// Does a toleration cover a taint?
-fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
-    let effect = toleration.effect.as_deref().filter(|e| !e.is_empty()).is_none_or(|e| e == taint.effect);
-    let key = toleration.key.as_deref().filter(|k| !k.is_empty());
-    let exists = toleration.operator.as_deref() == Some("Exists");
-    let value =
-        || exists || toleration.value.as_deref().unwrap_or_default() == taint.value.as_deref().unwrap_or_default();
-    effect && key.map_or(exists, |k| k == taint.key && value())
 }
 
 fn drive_out(world: &World<'_>, item: &Item, pod: &Pod) -> Result<Plan, Error> {

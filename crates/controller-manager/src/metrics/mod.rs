@@ -1,8 +1,11 @@
 //! Where autoscaling gets its figures from.
 //!
-//! Answers come from memory: a plan waits for nothing. Whoever collects metrics implements [`Metrics`];
-//! without one, [`NoMetrics`] says so in Kubernetes' words.
+//! Answers come from memory: a plan waits for nothing. [`MetricsApi`] brings them there; without it,
+//! [`NoMetrics`] says so in Kubernetes' words.
 
+mod api;
+
+pub use api::MetricsApi;
 use jiff::Timestamp;
 use k8s_openapi::api::autoscaling::v2::CrossVersionObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -34,6 +37,10 @@ pub struct Named<'a> {
 
 /// Current figures.
 pub trait Metrics: Send + Sync + 'static {
+    /// Are the figures of this namespace's pods at hand? If not, they are being brought: ask again soon.
+    fn prepare(&self, _namespace: &str) -> bool {
+        true
+    }
     /// What the selected pods of a namespace (or one container of each) use of a resource.
     ///
     /// # Errors
