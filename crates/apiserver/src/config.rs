@@ -19,10 +19,9 @@ pub struct Config {
     pub request_timeout: Duration,
     /// Time a write may take. Default 34 s.
     pub write_timeout: Duration,
-    /// Reads under way at once, long-running ones apart. Default 400.
-    pub max_reads: usize,
-    /// Writes under way at once. Default 200.
-    pub max_writes: usize,
+    /// Requests that run at once, long-running and exempt ones apart; shared out among the priority
+    /// levels. Default 600.
+    pub max_requests: usize,
     /// Time for a client to send its headers. Default 32 s.
     pub header_timeout: Duration,
     /// Time for a TLS handshake. Default 10 s.
@@ -41,8 +40,7 @@ impl Config {
             max_body: 3 << 20,
             request_timeout: Duration::from_secs(60),
             write_timeout: Duration::from_secs(34),
-            max_reads: 400,
-            max_writes: 200,
+            max_requests: 600,
             header_timeout: Duration::from_secs(32),
             handshake_timeout: Duration::from_secs(10),
             drain_timeout: Duration::from_secs(10),

@@ -16,6 +16,7 @@ pub mod discovery;
 mod documents;
 pub mod doors;
 pub mod error;
+pub mod fairness;
 pub mod fields;
 mod health;
 pub mod metrics;

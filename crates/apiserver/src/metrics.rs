@@ -70,7 +70,43 @@ pub struct Metrics {
     requests: Family<Coded, Counter>,
     durations: Family<Labels, Histogram, fn() -> Histogram>,
     inflight: Gauge,
+    levels: Levels,
     served: AtomicU64,
+}
+
+/// A priority level.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LevelLabel {
+    priority_level: String,
+}
+
+/// The state of the priority levels, as of the last scrape.
+#[derive(Debug, Default)]
+struct Levels {
+    nominal: Family<LevelLabel, Gauge>,
+    executing: Family<LevelLabel, Gauge>,
+    waiting: Family<LevelLabel, Gauge>,
+}
+
+impl Levels {
+    fn registered(registry: &mut Registry) -> Self {
+        let it = Self::default();
+        let mut add = |name: &str, help: &str, family: &Family<LevelLabel, Gauge>| {
+            registry.register(format!("apiserver_flowcontrol_{name}"), help, family.clone());
+        };
+        add("nominal_limit_seats", "Seats that are a priority level's own.", &it.nominal);
+        add("current_executing_requests", "Requests of a priority level that run.", &it.executing);
+        add("current_inqueue_requests", "Requests of a priority level that wait.", &it.waiting);
+        it
+    }
+    fn set(&self, server: &ApiServer) {
+        for (priority_level, nominal, executing, waiting) in server.0.fairness.counts() {
+            let label = LevelLabel { priority_level };
+            for (family, count) in [(&self.nominal, nominal), (&self.executing, executing), (&self.waiting, waiting)] {
+                family.get_or_create(&label).set(i64::try_from(count).unwrap_or(i64::MAX));
+            }
+        }
+    }
 }
 
 impl std::fmt::Debug for Metrics {
@@ -102,7 +138,8 @@ impl Metrics {
             durations.clone(),
         );
         registry.register("apiserver_current_inflight_requests", "Requests under way.", inflight.clone());
-        Self { registry, requests, durations, inflight, served: AtomicU64::new(0) }
+        let levels = Levels::registered(&mut registry);
+        Self { registry, requests, durations, inflight, levels, served: AtomicU64::new(0) }
     }
 
     /// A request has begun.
@@ -125,7 +162,8 @@ impl Metrics {
     }
 
     /// The text a scraper reads.
-    pub(crate) fn render(&self, _server: &ApiServer) -> Response<Body> {
+    pub(crate) fn render(&self, server: &ApiServer) -> Response<Body> {
+        self.levels.set(server);
         let mut text = String::new();
         if encode(&mut text, &self.registry).is_err() {
             return respond::text(StatusCode::INTERNAL_SERVER_ERROR, "cannot render metrics");

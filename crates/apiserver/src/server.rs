@@ -4,13 +4,13 @@ use crate::cache::Caches;
 use crate::cache::window::Bounds;
 use crate::config::Config;
 use crate::error::{of_store, retry_later};
+use crate::fairness::Fairness;
 use crate::nodes::Nodes;
 use crate::recovery::{self, Recovery};
 use crate::registry::kinds::Kinds;
 use crate::registry::seal::Sealer;
 use crate::registry::service_ips::Ranges;
 use crate::request::chain::Authorized;
-use crate::request::limit::Limits;
 use crate::request::rounds::Rounds;
 use bytes::Bytes;
 use kybern_admission::{Chain, Env};
@@ -88,7 +88,7 @@ pub(crate) struct Inner {
     pub(crate) caches: Arc<Caches>,
     pub(crate) ranges: Ranges,
     pub(crate) metrics: crate::metrics::Metrics,
-    pub(crate) limits: Limits,
+    pub(crate) fairness: Fairness,
     pub(crate) rounds: Rounds,
     pub(crate) recovery: Arc<Recovery>,
     /// The nodes that connections go to.
@@ -125,7 +125,7 @@ impl ApiServer {
         let kinds = Arc::new(Kinds::new(parts.kinds, caches.clone(), parts.sealer, Bounds::default()));
         let server = Self(Arc::new(Inner {
             ranges: parts.config.ranges,
-            limits: Limits::new(&parts.config),
+            fairness: Fairness::new(&parts.config),
             rounds: Rounds::default(),
             recovery: Arc::default(),
             config: parts.config,

@@ -2,6 +2,7 @@
 
 use crate::doors::grpc::PeerChain;
 use crate::error::deadline_exceeded;
+use crate::fairness::Flow;
 use crate::metrics::Labels;
 use crate::paths;
 use crate::present::body::{Body, BoxError};
@@ -28,6 +29,7 @@ static AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 struct Seen {
     negotiated: Negotiated,
     labels: Option<Labels>,
+    flow: Flow,
 }
 
 impl ApiServer {
@@ -67,6 +69,7 @@ impl ApiServer {
             Ok(response) => response,
             Err(status) => respond::failure(&status, &Negotiated { gzip: false, ..seen.negotiated }),
         };
+        seen.flow.tell(response.headers_mut());
         if let Some(labels) = seen.labels {
             response.extensions_mut().insert(labels);
         }
@@ -85,9 +88,12 @@ impl ApiServer {
         let work = async {
             let labels = Labels::of(&info);
             let caller = self.caller(&parts).await?;
-            let _place = match limit {
-                Some(_) if info.attributes.is_resource() => self.0.limits.admit(&caller.user, info.verb.mutates())?,
-                _ => None,
+            let _seat = match limit {
+                Some(_) => {
+                    let kinds = self.0.kinds.as_ref();
+                    self.0.fairness.admit(kinds, &caller.user, &info.attributes, &mut seen.flow).await?
+                }
+                None => None,
             };
             let auth = self.0.authorize(info, caller).await?;
             if !auth.attributes.is_resource() {

@@ -3,7 +3,6 @@
 pub mod chain;
 mod impersonation;
 pub mod info;
-pub(crate) mod limit;
 pub mod query;
 pub(crate) mod rounds;
 pub(crate) mod write_options;

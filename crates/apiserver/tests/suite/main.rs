@@ -4,6 +4,7 @@ mod admission;
 mod barriers;
 mod cases;
 mod evictions;
+mod fairness;
 mod hostile;
 mod limits;
 mod protobuf;

@@ -8,6 +8,7 @@ mod daemonset;
 mod deployment;
 mod disruption;
 mod endpoints;
+mod flow_schemas;
 mod garbage;
 mod job;
 mod namespace_lifecycle;
@@ -58,6 +59,7 @@ pub(crate) fn table(settings: Settings) -> Vec<ControllerDef> {
         endpoints::mirroring(),
         disruption::def(),
         autoscaler::def(settings.metrics),
+        flow_schemas::def(),
         resource_quota::def(&kinds),
         garbage::def(&kinds),
         node_lifecycle::def(),

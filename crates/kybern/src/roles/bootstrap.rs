@@ -54,6 +54,7 @@ pub(super) async fn run(api: &dyn Transport, tokens: &[(Role, JoinToken)]) -> Re
     }
     wanted.append(&mut objects(&controller_roles()));
     wanted.push(default_class());
+    wanted.append(&mut kybern_apiserver::fairness::default_objects());
     let writes: Vec<BoxFuture<'_, Result<(), Status>>> = wanted.into_iter().map(|o| ensure(api, o).boxed()).collect();
     futures::stream::iter(writes).buffer_unordered(AT_ONCE).try_collect().await
 }
