@@ -209,6 +209,7 @@ impl Agent {
             domain: self.config.cluster_domain.clone(),
             backend: self.networks.backend,
             data_dir: paths.data().join("cni/addresses"),
+            remembered: paths.data().join("cni/pod-network"),
             cni: cni::Paths { bin_dir: paths.cni_bin(), conf_dir: paths.cni_conf() },
             program,
             upstream: self.upstream(),
@@ -271,7 +272,7 @@ impl Agent {
         let leases = (writer.clone(), self.config.name.clone(), self.clock.clone());
         tasks.spawn(show_node(status, leases, registered, cancel.clone()));
         let nodes = informers.all(&Resource::new("", "v1", "nodes"));
-        let give_back = local::give_back(nodes, writer.clone(), self.config.paths(), self.config.name.clone());
+        let give_back = local::give_back(nodes.clone(), writer.clone(), self.config.paths(), self.config.name.clone());
         let stop = cancel.clone();
         tasks.spawn(async move { stop.run_until_cancelled(give_back).await.unwrap_or_default() });
         let (changes, changed) = mpsc::channel(CHANGES);
@@ -289,7 +290,9 @@ impl Agent {
             services: informers.all(&Resource::new("", "v1", "services")),
             mine,
             capacity,
-            allocatable: (allocatable.cpu_milli, allocatable.memory),
+            allocatable,
+            nodes,
+            ledger: Default::default(),
             abilities: self.abilities(),
             seccomp: security::seccomp_supported(),
             network_ready: network.ready(),

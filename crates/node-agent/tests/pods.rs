@@ -70,7 +70,9 @@ async fn start(paths: &Paths, cgroup: &str, api: Api) -> Node {
         services: informer("services"),
         mine: informer("pods"),
         capacity: Capacity::probe(paths.data()),
-        allocatable: (4000, 4 << 30),
+        allocatable: Capacity { cpu_milli: 4000, memory: 4 << 30, disk: 4 << 30 },
+        nodes: informer("nodes"),
+        ledger: Default::default(),
         abilities: Abilities::default(),
         seccomp: security::seccomp_supported(),
         network_ready: watch::channel(true).1,
@@ -279,7 +281,10 @@ fn ends_restarts_and_bad_pods() {
                 json!({ "containers": [{ "name": "main", "image": "test.local/none:1", "imagePullPolicy": "Never" }] }),
             ),
         );
-        api.put("pods", pod("nfs", json!({ "volumes": [{ "name": "v", "nfs": { "server": "x", "path": "/" } }], "containers": run("exit 0") })));
+        api.put("pods", pod("iscsi", json!({ "volumes": [{ "name": "v", "iscsi": { "targetPortal": "x", "iqn": "y", "lun": 0 } }], "containers": run("exit 0") })));
+        let mut greedy = run("exit 0");
+        greedy[0]["resources"] = json!({ "requests": { "cpu": "5" } });
+        api.put("pods", pod("greedy", json!({ "containers": greedy })));
         let state = |p: &Value| p["status"]["containerStatuses"][0]["state"].clone();
         let waits = |p: &Value, reason: &str| state(p)["waiting"]["reason"] == reason;
 
@@ -294,12 +299,17 @@ fn ends_restarts_and_bad_pods() {
         let nocm = api.until("pods", "default", "nocm", |p| waits(p, "CreateContainerConfigError")).await;
         assert_eq!(state(&nocm)["waiting"]["message"], "configmap \"gone\" not found");
         api.until("pods", "default", "never", |p| waits(p, "ErrImageNeverPull")).await;
-        let nfs = api.until("pods", "default", "nfs", |p| p["status"]["phase"] == "Failed").await;
-        assert_eq!(nfs["status"]["reason"], "UnsupportedVolume");
+        let iscsi = api.until("pods", "default", "iscsi", |p| p["status"]["phase"] == "Failed").await;
+        assert_eq!(iscsi["status"]["reason"], "UnsupportedVolume");
+        let greedy = api.until("pods", "default", "greedy", |p| p["status"]["phase"] == "Failed").await;
+        assert_eq!(greedy["status"]["reason"], "OutOfcpu");
+        let why = greedy["status"]["message"].as_str().unwrap_or_default();
+        let expected = "Pod was rejected: Node didn't have enough resource: cpu, requested: 5000, used: ";
+        assert!(why.starts_with(expected) && why.ends_with(", capacity: 4000"), "{why}");
 
         // A ConfigMap that comes later is picked up at once, not at the next try.
         api.put("configmaps", json!({ "metadata": { "name": "gone", "namespace": "default" }, "data": {} }));
-        for name in ["done", "failed", "loop", "nocm", "never", "nfs"] {
+        for name in ["done", "failed", "loop", "nocm", "never", "iscsi", "greedy"] {
             api.delete_pod("default", name, 0);
             api.until("pods", "default", name, Value::is_null).await;
         }

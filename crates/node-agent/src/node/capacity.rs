@@ -27,6 +27,16 @@ impl Capacity {
             disk: (self.disk - kept("ephemeral-storage").value()).max(0),
         }
     }
+    /// It by resource name: millicores of CPU, whole units of everything else.
+    pub fn amounts(self, pods: u32) -> BTreeMap<String, i64> {
+        let all = [
+            ("cpu", self.cpu_milli),
+            ("memory", self.memory),
+            ("ephemeral-storage", self.disk),
+            ("pods", i64::from(pods)),
+        ];
+        all.map(|(name, amount)| (name.to_owned(), amount)).into()
+    }
     /// Reads it from the kernel.
     pub fn probe(data_dir: &Path) -> Self {
         let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);

@@ -1,10 +1,12 @@
 //! Pods that this node cannot run as they are written: refused before anything of them starts.
 
+use super::ledger::{self, Amounts, Demand};
 use super::status::Ending;
 use super::{resources, spec};
 use crate::node::pressure::{self, Pressure};
 use crate::volumes;
-use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use k8s_openapi::api::core::v1::{Node, Pod, PodSpec};
+use kybern_api::placement::{NO_EXECUTE, attracts, untolerated};
 
 /// What the node and its runtime can do, as far as a pod may ask for it.
 #[derive(Debug, Clone, Default)]
@@ -85,7 +87,7 @@ pub fn untimely(pod: &Pod, now: &Now<'_>) -> Option<Ending> {
         return refused("NodeShutdown", "Pod was rejected as the node is shutting down.".into());
     }
     let spec = pod.spec.as_ref()?;
-    let critical = spec.priority.unwrap_or(0) >= CRITICAL;
+    let critical = is_critical(spec);
     let tolerates = spec.tolerations.iter().flatten().any(|t| {
         let key = t.key.as_deref().unwrap_or_default();
         key == MEMORY_TAINT || key.is_empty() && t.operator.as_deref() == Some("Exists")
@@ -95,6 +97,60 @@ pub fn untimely(pod: &Pod, now: &Now<'_>) -> Option<Ending> {
     }
     let names: Vec<&str> = now.pressures.iter().map(|p| p.as_str()).collect();
     refused("Evicted", format!("The node had condition: [{}]. ", names.join(" ")))
+}
+
+/// The node that a pod is measured against.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its object, once the API has shown it.
+    pub node: Option<&'a Node>,
+    /// What it has for pods.
+    pub allocatable: &'a Amounts,
+    /// What its other pods hold.
+    pub others: &'a [&'a Demand],
+}
+
+/// Why the pod does not fit this node, whoever sent it here. Static pods are the node's own: they fit
+/// its taints, and Kubernetes makes room for them and for critical pods, so that no lack of resources
+/// keeps them out.
+pub fn misfit(pod: &Pod, demand: &Demand, place: &Place<'_>, is_static: bool) -> Option<Ending> {
+    let spec = pod.spec.as_ref()?;
+    let refused = |reason: String, message: String| Some(Ending { reason, message, ..Ending::default() });
+    let failed =
+        |predicate: &str, why: &str| refused(predicate.to_owned(), format!("Predicate {predicate} failed: {why}"));
+    if spec.os.as_ref().is_some_and(|os| os.name != "linux") {
+        let message = "Failed to admit pod as the OS field doesn't match node OS".to_owned();
+        return refused("PodOSNotSupported".into(), message);
+    }
+    if let Some(lack) = ledger::lack(demand, place.others, place.allocatable)
+        && !is_static
+        && !is_critical(spec)
+    {
+        let ledger::Lack { resource, requested, used, capacity } = lack;
+        let message = format!(
+            "Node didn't have enough resource: {resource}, requested: {requested}, used: {used}, capacity: {capacity}"
+        );
+        return refused(format!("OutOf{resource}"), message);
+    }
+    let label = |key: &str| place.node?.metadata.labels.as_ref()?.get(key).map(String::as_str);
+    if place.node.is_some() && !attracts(spec, place.name, label) {
+        return failed("NodeAffinity", "node(s) didn't match Pod's node affinity/selector");
+    }
+    if ledger::port_taken(demand, place.others) {
+        return failed("NodePorts", "node(s) didn't have free ports for the requested pod ports");
+    }
+    let taints = place.node.and_then(|n| n.spec.as_ref()?.taints.as_deref()).unwrap_or_default();
+    let tolerations = spec.tolerations.as_deref().unwrap_or_default();
+    if !is_static && untolerated(taints, tolerations, &[NO_EXECUTE]).is_some() {
+        return failed("TaintToleration", "node(s) had taints that the pod didn't tolerate");
+    }
+    None
+}
+
+fn is_critical(spec: &PodSpec) -> bool {
+    spec.priority.unwrap_or(0) >= CRITICAL
 }
 
 fn forbidden_sysctl(spec: &PodSpec, abilities: &Abilities) -> Option<String> {
@@ -177,6 +233,44 @@ mod tests {
             let ending = refusal(&pod, &abilities).unwrap_or_default();
             assert_eq!((ending.reason.as_str(), ending.message.as_str()), (reason, message), "{pod:?}");
         }
+    }
+
+    #[test]
+    fn a_pod_that_does_not_fit_is_refused_as_kubelet_does() {
+        let node: Node = serde_json::from_value(json!({
+            "metadata": {"name": "n1", "labels": {"disk": "ssd"}},
+            "spec": {"taints": [{"key": "k", "effect": "NoExecute"}, {"key": "later", "effect": "NoSchedule"}]},
+        }))
+        .unwrap();
+        let tolerant = json!([{"key": "k", "operator": "Exists"}]);
+        let pod = |spec: serde_json::Value| -> Pod {
+            let mut all = json!({"containers": [{"name": "a", "ports": [{"containerPort": 1, "hostPort": 80}],
+                "resources": {"requests": {"cpu": "1"}}}], "tolerations": tolerant});
+            all.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+            serde_json::from_value(json!({"metadata": {}, "spec": all})).unwrap()
+        };
+        let held = Demand::of(&pod(json!({})));
+        let said = |spec: serde_json::Value, cpu: i64, others: &[&Demand], is_static: bool| {
+            let pod = pod(spec);
+            let allocatable = [("cpu", cpu), (ledger::PODS, 9)].map(|(k, v)| (k.to_owned(), v)).into();
+            let place = Place { name: "n1", node: Some(&node), allocatable: &allocatable, others };
+            let ending = misfit(&pod, &Demand::of(&pod), &place, is_static).unwrap_or_default();
+            (ending.reason, ending.message)
+        };
+        let refused = |reason: &str, message: &str| (reason.to_owned(), message.to_owned());
+        assert_eq!(said(json!({}), 1000, &[], false), refused("", ""));
+        let lack = "Node didn't have enough resource: cpu, requested: 1000, used: 1000, capacity: 1500";
+        assert_eq!(said(json!({}), 1500, &[&held], false), refused("OutOfcpu", lack));
+        let ports = "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports";
+        assert_eq!(said(json!({}), 2000, &[&held], false), refused("NodePorts", ports));
+        assert_eq!(said(json!({}), 1500, &[&held], true), refused("NodePorts", ports), "room is made for a static pod");
+        let affinity = "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector";
+        assert_eq!(said(json!({"nodeSelector": {"disk": "hdd"}}), 2000, &[], false), refused("NodeAffinity", affinity));
+        assert_eq!(said(json!({"nodeSelector": {"disk": "ssd"}}), 2000, &[], false), refused("", ""));
+        let taints = "Predicate TaintToleration failed: node(s) had taints that the pod didn't tolerate";
+        assert_eq!(said(json!({"tolerations": []}), 2000, &[], false), refused("TaintToleration", taints));
+        assert_eq!(said(json!({"tolerations": []}), 2000, &[], true), refused("", ""));
+        assert_eq!(said(json!({"os": {"name": "windows"}}), 2000, &[], false).0, "PodOSNotSupported");
     }
 
     #[test]

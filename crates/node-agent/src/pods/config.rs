@@ -278,7 +278,8 @@ fn volume_mount(making: &Making<'_>, m: &VolumeMount) -> Result<pb::Mount> {
         Some("Bidirectional") => pb::MountPropagation::PropagationBidirectional,
         _ => pb::MountPropagation::PropagationPrivate,
     };
-    let mount = bind(&m.mount_path, &host, m.read_only.unwrap_or(false));
+    let read_only = m.read_only.unwrap_or(false) || making.volumes.read_only.contains(&m.name);
+    let mount = bind(&m.mount_path, &host, read_only);
     Ok(pb::Mount { propagation: propagation.into(), ..mount })
 }
 
@@ -309,6 +310,30 @@ mod tests {
         let long = pod(json!({"containers": [], "subdomain": "w".repeat(50), "setHostnameAsFQDN": true}));
         let refused = kernel_hostname(&config(), &long).unwrap_err().to_string();
         assert!(refused.ends_with("is too long (64 characters is the max, 77 characters requested)"), "{refused}");
+    }
+
+    #[test]
+    fn a_volume_that_is_read_only_as_a_whole_is_so_in_every_container() {
+        let pod = pod(json!({"containers": [{"name": "a", "volumeMounts": [
+            {"name": "v", "mountPath": "/v"}, {"name": "w", "mountPath": "/w"}, {"name": "w", "mountPath": "/x", "readOnly": true}]}]}));
+        let paths = ["v", "w"].map(|n| (n.to_owned(), PathBuf::from("/host").join(n))).into();
+        let volumes = Mounted { paths, read_only: ["v".to_owned()].into(), refresh: None };
+        let container = &pod.spec.as_ref().unwrap().containers[0];
+        let making = Making {
+            pod: &pod,
+            container,
+            attempt: 0,
+            step: 0,
+            paths: &Paths::new(Path::new("/d"), Path::new("/s")),
+            volumes: &volumes,
+            vars: &[],
+            image: &pb::Image::default(),
+            memory: 0,
+            target: None,
+            seccomp: false,
+        };
+        let mounts = container.volume_mounts.iter().flatten().map(|m| volume_mount(&making, m).unwrap().readonly);
+        assert_eq!(mounts.collect::<Vec<_>>(), [true, false, true]);
     }
 
     #[test]

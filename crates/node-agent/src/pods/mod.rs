@@ -14,6 +14,7 @@ pub mod find;
 pub mod handlers;
 pub mod hooks;
 pub mod http_action;
+pub mod ledger;
 pub mod observe;
 pub mod plan;
 pub mod probe;

@@ -111,6 +111,7 @@ impl Worker {
         if !self.released {
             let qos = resources::qos(pod);
             self.shared.cgroups.remove(&self.shared.cgroups.pod(qos, &self.subject.uid))?;
+            self.shared.ledger.lock().leave(&self.subject.uid);
             self.shared.references.release(&self.subject.uid);
             self.shared.tokens.forget(&self.subject.uid);
             self.shared.puller.forget(&self.subject.uid);

@@ -31,8 +31,8 @@ fn around(shared: &Shared, observed: &Observed) -> fields::Surroundings {
     fields::Surroundings {
         pod_ips: if ips.is_empty() { vec![host_ip.clone()] } else { ips },
         host_ip,
-        cpu_milli: shared.allocatable.0,
-        memory: shared.allocatable.1,
+        cpu_milli: shared.allocatable.cpu_milli,
+        memory: shared.allocatable.memory,
     }
 }
 
@@ -41,6 +41,10 @@ pub(super) async fn sandbox(worker: &mut Worker, pod: &Pod, attempt: u32) -> Res
     let shared = worker.shared.clone();
     if !config::host_network(pod) && !*shared.network_ready.borrow() {
         // The manager pokes every pod when the network comes up.
+        if !std::mem::replace(&mut worker.told_network, true) {
+            let message = "network is not ready: container runtime network not ready: waiting for the pod network";
+            shared.events.warn(&worker.subject, "NetworkNotReady", message.into());
+        }
         return Ok(false);
     }
     let cgroup = shared.cgroups.pod(resources::qos(pod), &worker.subject.uid);

@@ -7,6 +7,7 @@ mod downward_api;
 mod empty_dir;
 mod host_path;
 pub mod local;
+mod nfs;
 pub mod payload;
 mod persistent_volume_claim;
 mod projected;
@@ -17,13 +18,13 @@ pub mod token;
 use crate::config::Paths;
 use crate::error::{Error, Result};
 use crate::pods::fields::Surroundings;
-use crate::references::Lookup;
+use crate::references::{Claim, Lookup};
 use crate::teardown::unmount_below;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, Volume};
 use nix::mount::{MsFlags, mount};
 use payload::Payload;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use token::Tokens;
 
@@ -53,6 +54,8 @@ impl Context<'_> {
 pub struct Mounted {
     /// Host path of each volume, by name.
     pub paths: BTreeMap<String, PathBuf>,
+    /// Names of those that no container may write to.
+    pub read_only: BTreeSet<String>,
     /// When to set up again, although no object changes.
     pub refresh: Option<Timestamp>,
 }
@@ -63,6 +66,8 @@ enum Kind<'a> {
     Host(PathBuf),
     /// Files to write, in memory or on disk.
     Files { payload: Payload, memory: bool },
+    /// A directory of another machine.
+    Nfs(nfs::Export),
     /// An empty directory.
     Empty(&'a k8s_openapi::api::core::v1::EmptyDirVolumeSource),
 }
@@ -85,8 +90,11 @@ pub async fn set_up(
     for volume in pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()) {
         let dir = paths.pod(uid).join("volumes").join(&volume.name);
         let kind = resolve(&mut context, paths, volume).await.map_err(|e| failed(volume, e))?;
-        let path = make(&context, kind, dir).map_err(|e| failed(volume, e))?;
+        let path = make(&context, kind, dir).await.map_err(|e| failed(volume, e))?;
         mounted.paths.insert(volume.name.clone(), path);
+        if volume.persistent_volume_claim.as_ref().is_some_and(|c| c.read_only == Some(true)) {
+            mounted.read_only.insert(volume.name.clone());
+        }
     }
     mounted.refresh = context.refresh;
     Ok(mounted)
@@ -101,8 +109,18 @@ fn failed(volume: &Volume, error: Error) -> Error {
 
 /// The first volume of a kind this agent cannot mount, with the field that says so.
 pub fn unsupported(pod: &Pod) -> Option<(String, String)> {
-    let known =
-        ["emptyDir", "hostPath", "configMap", "secret", "projected", "downwardAPI", "persistentVolumeClaim", "name"];
+    let known = [
+        "emptyDir",
+        "hostPath",
+        "configMap",
+        "secret",
+        "projected",
+        "downwardAPI",
+        "persistentVolumeClaim",
+        "ephemeral",
+        "nfs",
+        "name",
+    ];
     pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()).find_map(|v| {
         let json = serde_json::to_value(v).ok()?;
         let kind = json.as_object()?.keys().find(|k| !known.contains(&k.as_str()))?.clone();
@@ -112,7 +130,15 @@ pub fn unsupported(pod: &Pod) -> Option<(String, String)> {
 
 async fn resolve<'a>(context: &mut Context<'_>, paths: &Paths, volume: &'a Volume) -> Result<Kind<'a>> {
     if let Some(source) = &volume.persistent_volume_claim {
-        return persistent_volume_claim::resolve(context, paths, source).await;
+        let claim = Claim { name: &source.claim_name, made_for_pod: false };
+        return persistent_volume_claim::resolve(context, paths, claim).await;
+    }
+    if volume.ephemeral.is_some() {
+        let name = format!("{}-{}", context.pod.metadata.name.as_deref().unwrap_or_default(), volume.name);
+        return persistent_volume_claim::resolve(context, paths, Claim { name: &name, made_for_pod: true }).await;
+    }
+    if let Some(source) = &volume.nfs {
+        return Ok(Kind::Nfs(nfs::Export::of(source, Vec::new())));
     }
     if let Some(source) = &volume.host_path {
         return host_path::resolve(source).map(Kind::Host);
@@ -135,9 +161,13 @@ async fn resolve<'a>(context: &mut Context<'_>, paths: &Paths, volume: &'a Volum
     }
 }
 
-fn make(context: &Context<'_>, kind: Kind<'_>, dir: PathBuf) -> Result<PathBuf> {
+async fn make(context: &Context<'_>, kind: Kind<'_>, dir: PathBuf) -> Result<PathBuf> {
     match kind {
         Kind::Host(path) => Ok(path),
+        Kind::Nfs(export) => {
+            nfs::set_up(&export, &dir, nfs::MOUNT).await?;
+            Ok(dir)
+        }
         Kind::Empty(source) => {
             empty_dir::make(source, &dir, context.fs_group())?;
             Ok(dir)
