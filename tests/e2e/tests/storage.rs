@@ -122,7 +122,8 @@ fn a_pod_can_have_a_claim_of_its_own() {
     ns.apply(&claim("q-data"));
     ns.apply(&(shell("q", "sleep 600") + mount + &format!("  volumes: [{{ name: data, {template} }}]\n")));
     eventually("the pod says so", || {
-        let events = ns.kubectl(&["get", "events", "--field-selector", "involvedObject.name=q,reason=FailedBinding"])?;
+        let events =
+            ns.kubectl(&["get", "events", "--field-selector", "involvedObject.name=q,reason=FailedBinding"])?;
         ensure(events.contains("was not created for pod"), || events.clone())
     });
 }

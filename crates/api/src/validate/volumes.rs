@@ -72,6 +72,7 @@ fn source(volume: &Field<'_, '_>, out: &mut Causes) {
     projected(&volume.field("projected"), out);
     quantities::not_negative(&volume.field("emptyDir").field("sizeLimit"), out);
     host_path(&volume.field("hostPath"), out);
+    volume.field("image").field("pullPolicy").optional_one_of(&["Always", "IfNotPresent", "Never"], out);
     if map.contains_key("ephemeral") {
         ephemeral(&volume.field("ephemeral"), out);
     }

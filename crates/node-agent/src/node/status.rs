@@ -4,6 +4,7 @@ use super::capacity::Capacity;
 use super::pressure::Pressure;
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::pods::hugepages;
 use crate::runtime::Runtime;
 use crate::volumes::local::DIRECTORY;
 use jiff::Timestamp;
@@ -215,12 +216,16 @@ fn overlaid(mut under: Value, over: Value) -> Value {
 
 /// `capacity` and `allocatable` of a node.
 pub fn resources(capacity: &Capacity, pods: u32) -> Value {
-    json!({
+    let mut all = json!({
         "cpu": Quantity::from_milli(capacity.cpu_milli).to_string(),
         "memory": format!("{}Ki", capacity.memory / 1024),
         "ephemeral-storage": format!("{}Ki", capacity.disk / 1024),
         "pods": pods.to_string(),
-    })
+    });
+    for (size, bytes) in &capacity.huge {
+        all[hugepages::resource(*size)] = Quantity::from_bytes(*bytes).to_string().into();
+    }
+    all
 }
 
 /// The node's images, the largest first. Kubernetes tells no more of them than this.
@@ -326,9 +331,10 @@ mod tests {
     #[test]
     fn resources_of_others_stay() {
         let old = json!({"cpu": "1", "example.com/dongle": "4"});
-        let ours = resources(&Capacity { cpu_milli: 2000, memory: 1024, disk: 1024 }, 110);
+        let ours = resources(&Capacity { cpu_milli: 2000, memory: 1024, disk: 1024, huge: [(2 << 20, 0)].into() }, 110);
         let made = overlaid(old, ours);
         assert_eq!((&made["cpu"], &made["example.com/dongle"]), (&json!("2"), &json!("4")));
+        assert_eq!(made["hugepages-2Mi"], "0");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::ledger::{self, Amounts, Demand};
 use super::status::Ending;
 use super::{resources, spec};
+use crate::node::guard::CRITICAL;
 use crate::node::pressure::{self, Pressure};
 use crate::volumes;
 use k8s_openapi::api::core::v1::{Node, Pod, PodSpec};
@@ -17,12 +18,28 @@ pub struct Abilities {
     pub user_namespaces: bool,
     /// `supplementalGroupsPolicy: Strict` is honoured.
     pub strict_groups: bool,
+    /// Images can be mounted as volumes.
+    pub image_volumes: bool,
     /// Sysctls that pods may set although they are not safe, `*` at the end of a name for all below it.
     pub unsafe_sysctls: Vec<String>,
 }
 
-/// System pods of this priority and above come in whatever the pressure.
-const CRITICAL: i32 = 2_000_000_000;
+impl Abilities {
+    /// What a runtime can do, as its version says. Nothing is expected of one that is not known.
+    #[must_use]
+    pub fn of_runtime(self, name: &str, version: &str) -> Self {
+        let mut parts =
+            version.trim_start_matches('v').split(['.', '-', '~', '+']).map_while(|p| p.parse::<u32>().ok());
+        let version = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
+        let since = match name {
+            "containerd" => (2, 1),
+            "cri-o" => (1, 33),
+            _ => return self,
+        };
+        Self { image_volumes: version >= since, ..self }
+    }
+}
+
 /// The taint of a node that is short of memory.
 const MEMORY_TAINT: &str = "node.kubernetes.io/memory-pressure";
 
@@ -62,7 +79,9 @@ pub fn refusal(pod: &Pod, abilities: &Abilities) -> Option<Ending> {
         let message = "can't set `spec.hostUsers: false`: the runtime does not support user namespaces".into();
         return refused("UserNamespacesNotSupported", message);
     }
-    if let Some((volume, kind)) = volumes::unsupported(pod) {
+    let image = spec.volumes.iter().flatten().find(|v| v.image.is_some() && !abilities.image_volumes);
+    let image = image.map(|v| (v.name.clone(), "image".to_owned()));
+    if let Some((volume, kind)) = image.or_else(|| volumes::unsupported(pod)) {
         let message = format!("volume {volume:?} is of kind {kind}, which this node does not support");
         return refused("UnsupportedVolume", message);
     }
@@ -87,7 +106,7 @@ pub fn untimely(pod: &Pod, now: &Now<'_>) -> Option<Ending> {
         return refused("NodeShutdown", "Pod was rejected as the node is shutting down.".into());
     }
     let spec = pod.spec.as_ref()?;
-    let critical = is_critical(spec);
+    let critical = spec.priority.unwrap_or(0) >= CRITICAL;
     let tolerates = spec.tolerations.iter().flatten().any(|t| {
         let key = t.key.as_deref().unwrap_or_default();
         key == MEMORY_TAINT || key.is_empty() && t.operator.as_deref() == Some("Exists")
@@ -112,9 +131,8 @@ pub struct Place<'a> {
     pub others: &'a [&'a Demand],
 }
 
-/// Why the pod does not fit this node, whoever sent it here. Static pods are the node's own: they fit
-/// its taints, and Kubernetes makes room for them and for critical pods, so that no lack of resources
-/// keeps them out.
+/// Why the pod does not fit this node, whoever sent it here. Static pods are the node's own: its taints
+/// are not for them.
 pub fn misfit(pod: &Pod, demand: &Demand, place: &Place<'_>, is_static: bool) -> Option<Ending> {
     let spec = pod.spec.as_ref()?;
     let refused = |reason: String, message: String| Some(Ending { reason, message, ..Ending::default() });
@@ -124,10 +142,7 @@ pub fn misfit(pod: &Pod, demand: &Demand, place: &Place<'_>, is_static: bool) ->
         let message = "Failed to admit pod as the OS field doesn't match node OS".to_owned();
         return refused("PodOSNotSupported".into(), message);
     }
-    if let Some(lack) = ledger::lack(demand, place.others, place.allocatable)
-        && !is_static
-        && !is_critical(spec)
-    {
+    if let Some(lack) = ledger::lacks(demand, place.others, place.allocatable).next() {
         let ledger::Lack { resource, requested, used, capacity } = lack;
         let message = format!(
             "Node didn't have enough resource: {resource}, requested: {requested}, used: {used}, capacity: {capacity}"
@@ -147,10 +162,6 @@ pub fn misfit(pod: &Pod, demand: &Demand, place: &Place<'_>, is_static: bool) ->
         return failed("TaintToleration", "node(s) had taints that the pod didn't tolerate");
     }
     None
-}
-
-fn is_critical(spec: &PodSpec) -> bool {
-    spec.priority.unwrap_or(0) >= CRITICAL
 }
 
 fn forbidden_sysctl(spec: &PodSpec, abilities: &Abilities) -> Option<String> {
@@ -225,6 +236,11 @@ mod tests {
                 "can't set `spec.hostUsers: false`: the runtime does not support user namespaces",
             ),
             (json!({"hostUsers": true}), "", ""),
+            (
+                json!({"volumes": [{"name": "v", "image": {"reference": "x"}}]}),
+                "UnsupportedVolume",
+                "volume \"v\" is of kind image, which this node does not support",
+            ),
         ];
         let abilities = Abilities { unsafe_sysctls: vec!["kernel.msg*".into()], ..Abilities::default() };
         for (spec, reason, message) in cases {
@@ -233,6 +249,14 @@ mod tests {
             let ending = refusal(&pod, &abilities).unwrap_or_default();
             assert_eq!((ending.reason.as_str(), ending.message.as_str()), (reason, message), "{pod:?}");
         }
+    }
+
+    #[test]
+    fn a_runtime_is_known_by_its_version() {
+        let can = |name: &str, version: &str| Abilities::default().of_runtime(name, version).image_volumes;
+        assert!(!can("containerd", "1.6.20~ds1") && !can("containerd", "v2.0.5") && !can("containerd", ""));
+        assert!(can("containerd", "v2.1.0-rc.1") && can("containerd", "10.0.0") && can("cri-o", "1.33.1"));
+        assert!(!can("other", "99.0"));
     }
 
     #[test]
@@ -263,7 +287,6 @@ mod tests {
         assert_eq!(said(json!({}), 1500, &[&held], false), refused("OutOfcpu", lack));
         let ports = "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports";
         assert_eq!(said(json!({}), 2000, &[&held], false), refused("NodePorts", ports));
-        assert_eq!(said(json!({}), 1500, &[&held], true), refused("NodePorts", ports), "room is made for a static pod");
         let affinity = "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector";
         assert_eq!(said(json!({"nodeSelector": {"disk": "hdd"}}), 2000, &[], false), refused("NodeAffinity", affinity));
         assert_eq!(said(json!({"nodeSelector": {"disk": "ssd"}}), 2000, &[], false), refused("", ""));

@@ -1,12 +1,14 @@
 //! What CRI is told about a pod's sandbox and containers.
 
 use super::observe::BACKOFF_STEP;
+use super::resources::Machine;
 use super::{dns, env, resources, security};
 use crate::config::{Config, Paths};
 use crate::error::{Error, Result};
 use crate::runtime::{CONTAINER_NAME, POD_NAME, POD_NAMESPACE, POD_UID};
 use crate::volumes::{Mounted, sub_path};
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, VolumeMount};
+use kybern_api::signals;
 use kybern_wire::cri as pb;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -188,8 +190,8 @@ pub struct Making<'a> {
     pub vars: &'a [(String, String)],
     /// The image: id and user.
     pub image: &'a pb::Image,
-    /// The node's memory in bytes.
-    pub memory: i64,
+    /// The node's part in a container's resources.
+    pub machine: Machine<'a>,
     /// The container whose processes it sees (runtime id), where it debugs one.
     pub target: Option<&'a str>,
     /// Can the kernel filter system calls?
@@ -224,8 +226,9 @@ pub fn container(making: &Making<'_>) -> Result<pb::ContainerConfig> {
         stdin: c.stdin.unwrap_or(false),
         stdin_once: c.stdin_once.unwrap_or(false),
         tty: c.tty.unwrap_or(false),
+        stop_signal: stop_signal(c),
         linux: Some(pb::LinuxContainerConfig {
-            resources: Some(resources::linux(c, qos, making.memory)),
+            resources: Some(resources::linux(c, qos, making.machine)),
             security_context: Some(security::container(&security::Asked {
                 pod,
                 container: c,
@@ -235,6 +238,11 @@ pub fn container(making: &Making<'_>) -> Result<pb::ContainerConfig> {
             })?),
         }),
     })
+}
+
+/// The signal that ends a container; a runtime that knows none of it goes by the image.
+fn stop_signal(c: &Container) -> i32 {
+    c.lifecycle.as_ref().and_then(|l| l.stop_signal.as_deref()).map_or(0, signals::runtime_number)
 }
 
 fn mounts(making: &Making<'_>) -> Result<Vec<pb::Mount>> {
@@ -262,9 +270,6 @@ fn mounts(making: &Making<'_>) -> Result<Vec<pb::Mount>> {
 }
 
 fn volume_mount(making: &Making<'_>, m: &VolumeMount) -> Result<pb::Mount> {
-    let volume = making.volumes.paths.get(&m.name).ok_or_else(|| {
-        Error::Pod(format!("cannot find volume {:?} to mount into container {:?}", m.name, making.container.name))
-    })?;
     let sub = match (m.sub_path.as_deref(), m.sub_path_expr.as_deref()) {
         (Some(s), _) if !s.is_empty() => s.to_owned(),
         (_, Some(e)) if !e.is_empty() => {
@@ -272,6 +277,14 @@ fn volume_mount(making: &Making<'_>, m: &VolumeMount) -> Result<pb::Mount> {
         }
         _ => String::new(),
     };
+    if let Some(id) = making.volumes.images.get(&m.name) {
+        let image = Some(pb::ImageSpec { image: id.clone(), ..Default::default() });
+        let container_path = m.mount_path.clone();
+        return Ok(pb::Mount { container_path, readonly: true, image, image_sub_path: sub, ..Default::default() });
+    }
+    let volume = making.volumes.paths.get(&m.name).ok_or_else(|| {
+        Error::Pod(format!("cannot find volume {:?} to mount into container {:?}", m.name, making.container.name))
+    })?;
     let host = if sub.is_empty() { volume.clone() } else { sub_path::resolve(volume, &sub)? };
     let propagation = match m.mount_propagation.as_deref() {
         Some("HostToContainer") => pb::MountPropagation::PropagationHostToContainer,
@@ -317,7 +330,7 @@ mod tests {
         let pod = pod(json!({"containers": [{"name": "a", "volumeMounts": [
             {"name": "v", "mountPath": "/v"}, {"name": "w", "mountPath": "/w"}, {"name": "w", "mountPath": "/x", "readOnly": true}]}]}));
         let paths = ["v", "w"].map(|n| (n.to_owned(), PathBuf::from("/host").join(n))).into();
-        let volumes = Mounted { paths, read_only: ["v".to_owned()].into(), refresh: None };
+        let volumes = Mounted { paths, read_only: ["v".to_owned()].into(), ..Mounted::default() };
         let container = &pod.spec.as_ref().unwrap().containers[0];
         let making = Making {
             pod: &pod,
@@ -328,7 +341,7 @@ mod tests {
             volumes: &volumes,
             vars: &[],
             image: &pb::Image::default(),
-            memory: 0,
+            machine: Machine { memory: 0, huge: &[] },
             target: None,
             seccomp: false,
         };

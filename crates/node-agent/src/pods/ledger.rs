@@ -1,7 +1,10 @@
 //! What pods hold of the node. A pod is weighed against those before it when it comes, one at a time:
 //! two that come together are neither both let in nor both refused.
 
+use super::resources;
 use super::spec::{self, Role};
+use crate::cgroup::Qos;
+use crate::node::guard::CRITICAL;
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use kybern_api::quota;
 use std::collections::{BTreeMap, HashMap};
@@ -31,24 +34,38 @@ impl HostPort {
 }
 
 /// What one pod holds.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Demand {
+    /// Who yields to whom.
+    pub rank: Rank,
     amounts: Amounts,
     ports: Vec<HostPort>,
+}
+
+/// What decides which of two pods stays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rank {
+    /// The class of its resources.
+    pub qos: Qos,
+    /// Its priority.
+    pub priority: i32,
+    /// Does the cluster, or the node, need it?
+    pub critical: bool,
 }
 
 impl Demand {
     /// Of a pod, as its spec says.
     pub fn of(pod: &Pod) -> Self {
-        let Some(spec) = &pod.spec else { return Self::default() };
-        let tree = serde_json::to_value(spec).unwrap_or_default();
+        let tree = serde_json::to_value(&pod.spec).unwrap_or_default();
         let requests = quota::pod::total(&tree, "requests").into_iter();
         let mut amounts: Amounts = requests
             .map(|(name, q)| (name.to_string(), if name == "cpu" { q.milli() } else { q.value() }))
             .filter(|(_, amount)| *amount > 0)
             .collect();
         amounts.insert(PODS.into(), 1);
-        Self { amounts, ports: ports(spec) }
+        let priority = pod.spec.as_ref().and_then(|s| s.priority).unwrap_or(0);
+        let rank = Rank { qos: resources::qos(pod), priority, critical: priority >= CRITICAL };
+        Self { rank, amounts, ports: pod.spec.as_ref().map(ports).unwrap_or_default() }
     }
     /// Of one resource.
     pub fn amount(&self, resource: &str) -> i64 {
@@ -100,9 +117,9 @@ impl Ledger {
     pub fn has(&self, uid: &str) -> bool {
         self.0.contains_key(uid)
     }
-    /// What all pods but this one hold.
-    pub fn others<'a>(&'a self, uid: &'a str) -> impl Iterator<Item = &'a Demand> {
-        self.0.iter().filter(move |(other, _)| *other != uid).map(|(_, demand)| demand)
+    /// All pods but this one: uid, and what they hold.
+    pub fn others<'a>(&'a self, uid: &'a str) -> impl Iterator<Item = (&'a str, &'a Demand)> {
+        self.0.iter().filter(move |(other, _)| *other != uid).map(|(uid, demand)| (uid.as_str(), demand))
     }
 }
 
@@ -111,11 +128,11 @@ pub fn sum<'a>(of: impl IntoIterator<Item = &'a Demand>, resource: &str) -> i64 
     of.into_iter().map(|d| d.amount(resource)).fold(0, i64::saturating_add)
 }
 
-/// The first resource of which there is too little. What only others than the agent count (extended
+/// The resources of which there is too little, in the order in which they are told. What only others than the agent count (extended
 /// resources) and the node does not have is left out of account.
-pub fn lack(demand: &Demand, others: &[&Demand], allocatable: &Amounts) -> Option<Lack> {
+pub fn lacks(demand: &Demand, others: &[&Demand], allocatable: &Amounts) -> impl Iterator<Item = Lack> {
     let rest = demand.amounts.keys().map(String::as_str).filter(|name| !ORDER.contains(name));
-    ORDER.into_iter().chain(rest).find_map(|resource| {
+    ORDER.into_iter().chain(rest).filter_map(move |resource| {
         let (requested, used) = (demand.amount(resource), sum(others.iter().copied(), resource));
         let capacity = match allocatable.get(resource) {
             Some(capacity) => *capacity,
@@ -151,7 +168,7 @@ mod tests {
     #[test]
     fn the_first_resource_that_is_short_is_named() {
         let held = asking(json!({"cpu": "1500m", "memory": "1Gi"}));
-        let lacks = |wanted: &Demand, others: &[&Demand]| lack(wanted, others, &node());
+        let lacks = |wanted: &Demand, others: &[&Demand]| super::lacks(wanted, others, &node()).next();
         assert_eq!(lacks(&asking(json!({"cpu": "2"})), &[]), None);
         let short = lacks(&asking(json!({"cpu": "600m", "memory": "1"})), &[&held]).unwrap();
         assert_eq!(short, Lack { resource: "cpu".into(), requested: 600, used: 1500, capacity: 2000 });
@@ -182,8 +199,9 @@ mod tests {
         let mut ledger = Ledger::default();
         ledger.enter("a", asking(json!({"cpu": "1"})));
         ledger.enter("b", asking(json!({"cpu": "2"})));
-        assert_eq!((sum(ledger.others("c"), "cpu"), sum(ledger.others("a"), "cpu")), (3000, 2000));
+        let held = |ledger: &Ledger, but: &str| sum(ledger.others(but).map(|(_, d)| d), "cpu");
+        assert_eq!((held(&ledger, "c"), held(&ledger, "a")), (3000, 2000));
         ledger.leave("b");
-        assert_eq!((sum(ledger.others("a"), "cpu"), ledger.has("b")), (0, false));
+        assert_eq!((held(&ledger, "a"), ledger.has("b")), (0, false));
     }
 }

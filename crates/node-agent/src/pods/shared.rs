@@ -1,9 +1,12 @@
 //! What all pods of the node share.
 
+use super::Command;
 use super::admit::{self, Abilities, Place};
 use super::ledger::{self, Amounts, Demand, Ledger};
 use super::observe::Observed;
-use super::resize::Room;
+use super::preempt::{self, Other};
+use super::resize::{self, Granted, Room};
+use super::resources::Machine;
 use super::spec::MIRROR;
 use super::status::Ending;
 use crate::cgroup::Cgroups;
@@ -26,7 +29,7 @@ use kybern_client::write::Writer;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 /// What all pods share.
 pub struct Shared {
@@ -58,8 +61,12 @@ pub struct Shared {
     pub capacity: Capacity,
     /// What pods may request together.
     pub allocatable: Capacity,
+    /// Sizes of huge pages whose use the kernel can limit.
+    pub huge: Vec<i64>,
     /// All nodes; this one is among them.
     pub nodes: Arc<Informer>,
+    /// Orders to pods.
+    pub orders: mpsc::Sender<Command>,
     /// Who has been let in.
     pub ledger: Mutex<Ledger>,
     /// What pods may ask of the node.
@@ -93,6 +100,10 @@ impl Shared {
     pub(super) fn know(&self, id: &str, poke: &Arc<Notify>) {
         self.known.lock().insert(id.to_owned(), poke.clone());
     }
+    /// The node's part in a container's resources.
+    pub(super) fn machine(&self) -> Machine<'_> {
+        Machine { memory: self.capacity.memory, huge: &self.huge }
+    }
     /// The node as the API has it.
     pub(super) fn node(&self) -> Option<Node> {
         self.nodes.get(&Name::new("", &*self.config.name))?.object.view().ok()
@@ -105,36 +116,55 @@ impl Shared {
         added.chain(own).collect()
     }
     /// Pods that another agent let in before this one, and that have not had their turn yet.
-    pub(super) fn inherited(&self, ledger: &Ledger, but: &str) -> Vec<Demand> {
+    fn inherited(&self, ledger: &Ledger, but: &str) -> Vec<(String, Demand)> {
         let strange = |i: &&Item| i.object.head.uid != but && !ledger.has(&i.object.head.uid);
         let store = self.mine.store();
         // A pod that does not decode is not started either.
         let pods = store.iter().filter(strange).filter_map(|i| i.object.view::<Pod>().ok());
-        pods.filter(was_let_in).map(|pod| Demand::of(&pod)).collect()
+        pods.filter(was_let_in).map(|pod| (pod.metadata.uid.clone().unwrap_or_default(), Demand::of(&pod))).collect()
     }
-    /// Notes a pod among those of the node, unless it does not fit beside them. One that `runs` does.
-    pub(super) fn enter(&self, pod: &Pod, demand: Demand, runs: bool, is_static: bool) -> Option<Ending> {
+    /// Notes a pod among those of the node, and says who has to go for it; or why it does not fit beside
+    /// them. One that `runs` does.
+    pub(super) fn enter(
+        &self,
+        pod: &Pod,
+        runs: bool,
+        is_static: bool,
+        granted: &Granted,
+    ) -> Result<Vec<String>, Ending> {
         let uid = pod.metadata.uid.as_deref().unwrap_or_default();
         let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or_default();
         if matches!(phase, "Succeeded" | "Failed") {
-            return None;
+            return Ok(Vec::new());
         }
+        let mut demand = Demand::of(&resize::effective(pod, granted));
+        demand.rank.critical |= is_static;
         let node = self.node();
         let allocatable = self.offer(node.as_ref());
         let mut ledger = self.ledger.lock();
         let inherited = self.inherited(&ledger, uid);
-        let others: Vec<&Demand> = ledger.others(uid).chain(&inherited).collect();
-        let place = Place { name: &self.config.name, node: node.as_ref(), allocatable: &allocatable, others: &others };
-        let refused = if runs { None } else { admit::misfit(pod, &demand, &place, is_static) };
-        if refused.is_none() {
-            ledger.enter(uid, demand);
+        let mut gone: Vec<String> = Vec::new();
+        if !runs {
+            let others: Vec<Other<'_>> =
+                ledger.others(uid).chain(inherited.iter().map(|(uid, d)| (uid.as_str(), d))).collect();
+            let victims = demand.rank.critical.then(|| preempt::victims(&demand, &others, &allocatable)).flatten();
+            gone.extend(victims.unwrap_or_default().into_iter().map(str::to_owned));
+            let stay = |(uid, _): &&Other<'_>| !gone.iter().any(|g| g == uid);
+            let others: Vec<&Demand> = others.iter().filter(stay).map(|(_, d)| *d).collect();
+            let place =
+                Place { name: &self.config.name, node: node.as_ref(), allocatable: &allocatable, others: &others };
+            if let Some(refused) = admit::misfit(pod, &demand, &place, is_static) {
+                return Err(refused);
+            }
         }
-        refused
+        gone.iter().for_each(|g| ledger.leave(g));
+        ledger.enter(uid, demand);
+        Ok(gone)
     }
     /// What the node has for one pod beside its others.
     pub(super) fn room(&self, ledger: &Ledger, uid: &str) -> Room {
         let inherited = self.inherited(ledger, uid);
-        let others: Vec<&Demand> = ledger.others(uid).chain(&inherited).collect();
+        let others: Vec<&Demand> = ledger.others(uid).map(|(_, d)| d).chain(inherited.iter().map(|(_, d)| d)).collect();
         let taken = |resource: &str| ledger::sum(others.iter().copied(), resource);
         let allocatable = (self.allocatable.cpu_milli, self.allocatable.memory);
         Room { allocatable, taken: (taken("cpu"), taken("memory")) }

@@ -6,7 +6,7 @@ use super::plan::{self, Action, Marks, PodActions, World};
 use super::resize::{self, Granted, Pending};
 use super::status::{Ending, Waiting};
 use super::stop::{self, Stop};
-use super::{Shared, admit, config, spec, start};
+use super::{Command, Shared, admit, config, preempt, spec, start};
 use crate::error::{Error, Result};
 use crate::events::Subject;
 use jiff::{SignedDuration, Timestamp};
@@ -231,7 +231,9 @@ impl Worker {
             let mut ledger = self.shared.ledger.lock();
             self.pending = resize::grant(&mut self.granted, pod, || self.shared.room(&ledger, &self.subject.uid));
             if self.granted != before {
-                ledger.enter(&self.subject.uid, Demand::of(&resize::effective(pod, &self.granted)));
+                let mut demand = Demand::of(&resize::effective(pod, &self.granted));
+                demand.rank.critical |= self.is_static;
+                ledger.enter(&self.subject.uid, demand);
             }
         }
         if self.granted != before {
@@ -253,10 +255,13 @@ impl Worker {
             let timely = || if self.is_static { None } else { admit::untimely(pod, &now) };
             admit::refusal(pod, &shared.abilities).or_else(timely)
         };
-        let refused = if runs { None } else { unable() };
-        let demand = Demand::of(&resize::effective(pod, &self.granted));
-        let refused = refused.or_else(|| shared.enter(pod, demand, runs, self.is_static));
-        if let Some(refused) = refused {
+        let able = if runs { None } else { unable() }.map_or(Ok(()), Err);
+        let entered = able.and_then(|()| shared.enter(pod, runs, self.is_static, &self.granted));
+        for uid in entered.as_ref().unwrap_or(&Vec::new()) {
+            // Whoever deals out the orders ends with the agent.
+            shared.orders.send(Command::End { uid: uid.clone(), ending: preempt::ending() }).await.ok();
+        }
+        if let Err(refused) = entered {
             shared.events.warn(&self.subject, &refused.reason, refused.message.clone());
             self.ending = Some(Ending { message: format!("Pod was rejected: {}", refused.message), ..refused });
         }
@@ -391,12 +396,13 @@ impl Worker {
         let Some((c, _)) = pod.spec.as_ref().and_then(|s| spec::find(s, name)) else { return Ok(()) };
         let qos = super::resources::qos(pod);
         let cgroup = self.shared.cgroups.pod(qos, &self.subject.uid);
-        let (limits, before) = (super::resources::pod_limits(pod), self.shared.cgroups.memory_limit(&cgroup));
+        let (limits, before) =
+            (super::resources::pod_limits(pod, &self.shared.huge), self.shared.cgroups.memory_limit(&cgroup));
         let shrinks = matches!((before, limits.memory), (Some(old), Some(new)) if new < old);
         if !shrinks {
             self.shared.cgroups.ensure(&cgroup, &limits)?;
         }
-        let wanted = super::resources::linux(&c, qos, self.shared.capacity.memory);
+        let wanted = super::resources::linux(&c, qos, self.shared.machine());
         self.shared.runtime.update_container(id, wanted).await?;
         if shrinks {
             self.shared.cgroups.ensure(&cgroup, &limits)?;

@@ -54,6 +54,8 @@ impl Context<'_> {
 pub struct Mounted {
     /// Host path of each volume, by name.
     pub paths: BTreeMap<String, PathBuf>,
+    /// Those that are images: name and the image's id, once it is there.
+    pub images: BTreeMap<String, String>,
     /// Names of those that no container may write to.
     pub read_only: BTreeSet<String>,
     /// When to set up again, although no object changes.
@@ -88,6 +90,10 @@ pub async fn set_up(
     let mut mounted = Mounted::default();
     let uid = pod.metadata.uid.as_deref().unwrap_or_default();
     for volume in pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()) {
+        if volume.image.is_some() {
+            // The runtime mounts it; whoever makes a container sees to it that it is there.
+            continue;
+        }
         let dir = paths.pod(uid).join("volumes").join(&volume.name);
         let kind = resolve(&mut context, paths, volume).await.map_err(|e| failed(volume, e))?;
         let path = make(&context, kind, dir).await.map_err(|e| failed(volume, e))?;
@@ -119,6 +125,7 @@ pub fn unsupported(pod: &Pod) -> Option<(String, String)> {
         "persistentVolumeClaim",
         "ephemeral",
         "nfs",
+        "image",
         "name",
     ];
     pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()).find_map(|v| {
@@ -169,13 +176,13 @@ async fn make(context: &Context<'_>, kind: Kind<'_>, dir: PathBuf) -> Result<Pat
             Ok(dir)
         }
         Kind::Empty(source) => {
-            empty_dir::make(source, &dir, context.fs_group())?;
+            empty_dir::make(source, &dir, context.pod, context.fs_group())?;
             Ok(dir)
         }
         Kind::Files { payload, memory } => {
             std::fs::create_dir_all(&dir).map_err(Error::file("create", &dir))?;
             if memory {
-                ensure_tmpfs(&dir, None)?;
+                ensure_mounted(&dir, "tmpfs", &tmpfs_options(None))?;
             }
             atomic::write(&dir, &payload, context.fs_group(), context.now)?;
             Ok(dir)
@@ -183,16 +190,19 @@ async fn make(context: &Context<'_>, kind: Kind<'_>, dir: PathBuf) -> Result<Pat
     }
 }
 
-/// Mounts a tmpfs on a directory, unless there is one.
-fn ensure_tmpfs(dir: &Path, size: Option<i64>) -> Result<()> {
+/// Mounts a file system of memory on a directory, unless there is one.
+fn ensure_mounted(dir: &Path, kind: &str, options: &str) -> Result<()> {
     use std::os::unix::fs::MetadataExt;
     let device = |p: &Path| std::fs::metadata(p).map(|m| m.dev()).ok();
     if device(dir) != dir.parent().and_then(device) {
         return Ok(());
     }
-    let options = size.map_or_else(|| "mode=0755".to_owned(), |s| format!("mode=0777,size={s}"));
-    mount(Some("tmpfs"), dir, Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, Some(options.as_str()))
-        .map_err(|e| Error::file("mount a tmpfs on", dir)(e.into()))
+    mount(Some(kind), dir, Some(kind), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, Some(options))
+        .map_err(|e| Error::file("mount memory on", dir)(e.into()))
+}
+
+fn tmpfs_options(size: Option<i64>) -> String {
+    size.map_or_else(|| "mode=0755".to_owned(), |s| format!("mode=0777,size={s}"))
 }
 
 /// Undoes a pod's mounts and removes its directory; idempotent.
