@@ -184,6 +184,10 @@ impl Worker {
             }
             self.acquired = Some(generation);
         }
+        if vanished && !self.is_static {
+            // The scheduler has given its place away.
+            self.shared.ledger.lock().leave(&self.subject.uid);
+        }
         if let Some(ending) = self.ordered.lock().take()
             && self.ending.is_none()
         {
