@@ -19,5 +19,6 @@ pub mod quota;
 pub mod schedule;
 pub mod schema;
 pub mod seam;
+pub mod signals;
 pub mod tree;
 pub mod validate;

@@ -82,6 +82,8 @@ pub struct PodRow {
     pub disrupted: Option<i64>,
     /// Names of the persistent volume claims it uses.
     pub claims: Vec<SmolStr>,
+    /// Is one of them made for it?
+    pub has_ephemeral: bool,
     /// What a pod of a job has besides.
     pub job: Option<Box<JobPod>>,
 }
@@ -169,7 +171,7 @@ struct ClaimParts {
 impl VolumeParts {
     /// The claim behind the volume; that of an ephemeral one is named after pod and volume.
     fn claim(&self, pod: &str) -> Option<SmolStr> {
-        let ephemeral = || self.ephemeral.as_ref().map(|_| smol_str::format_smolstr!("{pod}-{}", self.name));
+        let ephemeral = || self.ephemeral.as_ref().map(|_| format_smolstr!("{pod}-{}", self.name));
         self.persistent_volume_claim.as_ref().map(|c| c.claim_name.clone()).or_else(ephemeral)
     }
 }
@@ -239,6 +241,7 @@ impl PodRow {
             host: (!hostname.is_empty() && !subdomain.is_empty()).then_some((hostname, subdomain)),
             restarts: parts.status.container_statuses.iter().map(|c| c.restart_count).sum(),
             deletion_cost: cost.and_then(|c| c.parse().ok()).unwrap_or(0),
+            has_ephemeral: volumes.iter().any(|v| v.ephemeral.is_some()),
             claims: volumes.iter().filter_map(|v| v.claim(&object.head.name)).collect(),
             job,
             disrupted,

@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::events::Recorder;
 use crate::feed::{Feed, FeedConfig, tls_connect};
 use crate::images::credentials::Keyring;
+use crate::images::directory::Directory;
 use crate::images::pull::Puller;
 use crate::images::registries::Registries;
 use crate::network::{NetworkConfig, NodeNetwork};
@@ -209,6 +210,7 @@ impl Agent {
             domain: self.config.cluster_domain.clone(),
             backend: self.networks.backend,
             data_dir: paths.data().join("cni/addresses"),
+            remembered: paths.data().join("cni/pod-network"),
             cni: cni::Paths { bin_dir: paths.cni_bin(), conf_dir: paths.cni_conf() },
             program,
             upstream: self.upstream(),
@@ -224,14 +226,18 @@ impl Agent {
         }
     }
 
-    /// Debian's containerd has neither user namespaces nor strict groups.
-    fn abilities(&self) -> Abilities {
-        Abilities {
+    /// Debian's containerd has neither user namespaces nor strict groups. One that does not say which it is
+    /// can do no more than the first.
+    async fn abilities(&self, runtime: &dyn Runtime) -> Abilities {
+        let version = runtime.version().await.unwrap_or_default();
+        let own = Abilities {
             apparmor: Path::new("/sys/kernel/security/apparmor").exists(),
             user_namespaces: false,
             strict_groups: false,
+            image_volumes: false,
             unsafe_sysctls: self.config.unsafe_sysctls.clone(),
-        }
+        };
+        own.of_runtime(&version.runtime_name, &version.runtime_version)
     }
 
     async fn run_node(
@@ -258,8 +264,8 @@ impl Agent {
         let house = self.keep_house(&runtime, stats, &mine, tasks);
         let status = NodeStatus {
             config: self.config.clone(),
-            capacity,
-            allocatable,
+            capacity: capacity.clone(),
+            allocatable: allocatable.clone(),
             runtime: runtime.clone(),
             writer: writer.clone(),
             clock: self.clock.clone(),
@@ -271,15 +277,23 @@ impl Agent {
         let leases = (writer.clone(), self.config.name.clone(), self.clock.clone());
         tasks.spawn(show_node(status, leases, registered, cancel.clone()));
         let nodes = informers.all(&Resource::new("", "v1", "nodes"));
-        let give_back = local::give_back(nodes, writer.clone(), self.config.paths(), self.config.name.clone());
+        let give_back = local::give_back(nodes.clone(), writer.clone(), self.config.paths(), self.config.name.clone());
         let stop = cancel.clone();
         tasks.spawn(async move { stop.run_until_cancelled(give_back).await.unwrap_or_default() });
         let (changes, changed) = mpsc::channel(CHANGES);
+        if let Some(importer) = engine.importer() {
+            let (dir, record) = (self.config.images.clone(), self.config.paths().imported_images());
+            let images = Directory { dir, record, importer, runtime: runtime.clone(), changes: changes.clone() };
+            tasks.spawn(images.run(cancel.clone()));
+        }
         tasks.spawn(engine.supervise(changes, cancel.clone()));
+        let cgroups = Cgroups::new(&self.config.cgroup_root);
+        let huge = if cgroups.counts_huge_pages() { capacity.huge.keys().copied().collect() } else { Vec::new() };
+        let abilities = self.abilities(&*runtime).await;
         let shared = Shared {
             paths: self.config.paths(),
             puller: Arc::new(Puller::new(runtime.clone(), self.clock.clone(), keyring)),
-            cgroups: Cgroups::new(&self.config.cgroup_root),
+            cgroups,
             references: References::new(transport, cancel.clone()),
             tokens: Tokens::new(writer.clone()),
             events: Recorder::start(writer.clone(), &self.config.name, self.clock.clone(), self.ids.clone()),
@@ -289,8 +303,12 @@ impl Agent {
             services: informers.all(&Resource::new("", "v1", "services")),
             mine,
             capacity,
-            allocatable: (allocatable.cpu_milli, allocatable.memory),
-            abilities: self.abilities(),
+            allocatable,
+            nodes,
+            huge,
+            orders: house.orders,
+            ledger: Default::default(),
+            abilities,
             seccomp: security::seccomp_supported(),
             network_ready: network.ready(),
             leaving: house.leaving,
@@ -310,7 +328,8 @@ impl Agent {
     fn keep_house(&self, runtime: &Arc<dyn Runtime>, stats: Arc<Stats>, mine: &Arc<Informer>, tasks: &Tasks) -> House {
         let (orders, commands) = mpsc::channel(ORDERS);
         let (pressures, leaving) = (watch::Sender::default(), watch::Sender::default());
-        let house = House { commands, pressures: pressures.subscribe(), leaving: leaving.subscribe() };
+        let house =
+            House { orders: orders.clone(), commands, pressures: pressures.subscribe(), leaving: leaving.subscribe() };
         let shutdown = Shutdown { pods: mine.clone(), orders: orders.clone(), leaving };
         tasks.spawn(shutdown.run(tasks.cancel.clone()));
         let guard = Guard {
@@ -332,7 +351,9 @@ impl Agent {
 
 /// What the housekeepers tell the rest of the agent.
 struct House {
-    /// Orders to pods.
+    /// Orders to pods: where they are given.
+    orders: mpsc::Sender<Command>,
+    /// And where they come out.
     commands: mpsc::Receiver<Command>,
     /// What runs short.
     pressures: watch::Receiver<Vec<Pressure>>,

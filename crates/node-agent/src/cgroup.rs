@@ -2,6 +2,7 @@
 //! hybrid layout) and version 2. Containers' own cgroups below a pod's are the runtime's.
 
 use crate::error::{Error, Result};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 const MOUNT: &str = "/sys/fs/cgroup";
@@ -11,6 +12,8 @@ pub const CPU_PERIOD: i64 = 100_000;
 const MIN_QUOTA: i64 = 1_000;
 /// Version 1 tells "no limit" by a number near the largest.
 const UNLIMITED: i64 = i64::MAX / 2;
+/// The controller of huge pages.
+const HUGETLB: &str = "hugetlb";
 /// The smallest number of CPU shares.
 const MIN_SHARES: i64 = 2;
 /// The largest.
@@ -39,7 +42,7 @@ impl Qos {
 }
 
 /// Limits of a cgroup; None: unlimited.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Limits {
     /// CPU shares.
     pub shares: Option<i64>,
@@ -47,6 +50,9 @@ pub struct Limits {
     pub quota: Option<i64>,
     /// Bytes of memory.
     pub memory: Option<i64>,
+    /// Bytes of huge pages by the kernel's name of their size (`2MB`). Sizes that are not named are not
+    /// touched.
+    pub huge: BTreeMap<String, i64>,
 }
 
 /// CPU shares for a request in millicores.
@@ -143,6 +149,15 @@ impl Cgroups {
         })
     }
 
+    /// Does the kernel count huge pages by cgroup?
+    pub fn counts_huge_pages(&self) -> bool {
+        self.hierarchies.iter().any(|h| match h.controller.as_str() {
+            "" => std::fs::read_to_string(h.path.join("cgroup.controllers"))
+                .is_ok_and(|all| all.split_whitespace().any(|c| c == HUGETLB)),
+            controller => controller.split(',').any(|c| c == HUGETLB),
+        })
+    }
+
     /// Removes a cgroup and those below it in every hierarchy; what still has processes stays, and is
     /// an error.
     ///
@@ -220,6 +235,12 @@ fn ensure_v1(controller: &str, path: &Path, limits: &Limits) -> Result<()> {
             write(path.join("memory.limit_in_bytes"), memory)?;
         }
     }
+    if has(HUGETLB) && !limits.huge.is_empty() {
+        make(path)?;
+        for (size, limit) in &limits.huge {
+            write(path.join(format!("hugetlb.{size}.limit_in_bytes")), limit)?;
+        }
+    }
     Ok(())
 }
 
@@ -227,7 +248,7 @@ fn ensure_v2(mount: &Path, cgroup: &str, limits: &Limits) -> Result<()> {
     let mut path = mount.to_path_buf();
     for part in cgroup.trim_matches('/').split('/') {
         // Controllers reach a cgroup only when its parent hands them down.
-        for controller in ["+cpu", "+memory", "+pids", "+cpuset", "+io"] {
+        for controller in ["+cpu", "+memory", "+pids", "+cpuset", "+io", "+hugetlb"] {
             let control = path.join("cgroup.subtree_control");
             if let Err(e) = std::fs::write(&control, controller) {
                 tracing::debug!(path = %control.display(), controller, error = %e, "controller not available");
@@ -245,6 +266,9 @@ fn ensure_v2(mount: &Path, cgroup: &str, limits: &Limits) -> Result<()> {
     }
     if let Some(memory) = limits.memory {
         write(path.join("memory.max"), memory)?;
+    }
+    for (size, limit) in &limits.huge {
+        write(path.join(format!("hugetlb.{size}.max")), limit)?;
     }
     Ok(())
 }
@@ -287,27 +311,45 @@ mod tests {
     #[test]
     fn a_pods_cgroup_is_made_limited_and_removed() {
         let mount = tempfile::tempdir().unwrap();
-        for controller in ["cpu", "memory", "pids"] {
+        for controller in ["cpu", "hugetlb", "memory", "pids"] {
             std::fs::create_dir(mount.path().join(controller)).unwrap();
             std::fs::write(mount.path().join(controller).join("cgroup.procs"), "").unwrap();
         }
         let groups = Cgroups::at(mount.path(), "/kybern/n1");
         let pod = groups.pod(Qos::Burstable, "u1");
         assert_eq!(pod, "/kybern/n1/kubepods/burstable/podu1");
-        let limits = Limits { shares: Some(512), quota: Some(50_000), memory: Some(1 << 20) };
+        assert!(groups.counts_huge_pages());
+        let huge = [("2MB".to_owned(), 4 << 20), ("1GB".to_owned(), 0)].into();
+        let limits = Limits { shares: Some(512), quota: Some(50_000), memory: Some(1 << 20), huge };
         groups.ensure(&pod, &limits).unwrap();
         let read = |p: &str| std::fs::read_to_string(mount.path().join(p)).unwrap();
         assert_eq!(read("cpu/kybern/n1/kubepods/burstable/podu1/cpu.cfs_quota_us"), "50000");
         assert_eq!(read("memory/kybern/n1/kubepods/burstable/podu1/memory.limit_in_bytes"), "1048576");
+        assert_eq!(read("hugetlb/kybern/n1/kubepods/burstable/podu1/hugetlb.2MB.limit_in_bytes"), "4194304");
+        assert_eq!(read("hugetlb/kybern/n1/kubepods/burstable/podu1/hugetlb.1GB.limit_in_bytes"), "0");
         assert!(!mount.path().join("pids/kybern").exists(), "no limit, no directory");
         // In a real hierarchy the files vanish with the directory; here they must go first.
-        for c in ["cpu", "memory"] {
+        for c in ["cpu", "hugetlb", "memory"] {
             for f in std::fs::read_dir(mount.path().join(c).join(&pod[1..])).unwrap() {
                 std::fs::remove_file(f.unwrap().path()).unwrap();
             }
         }
         groups.remove_all().unwrap();
         assert!(!mount.path().join("cpu/kybern").exists() && mount.path().join("cpu").exists());
+    }
+
+    #[test]
+    fn version_2_limits_huge_pages_where_it_counts_them() {
+        let mount = tempfile::tempdir().unwrap();
+        let control = mount.path().join("cgroup.controllers");
+        std::fs::write(&control, "cpu memory pids\n").unwrap();
+        assert!(!Cgroups::at(mount.path(), "x").counts_huge_pages());
+        std::fs::write(&control, "cpu memory hugetlb pids\n").unwrap();
+        let groups = Cgroups::at(mount.path(), "x");
+        assert!(groups.counts_huge_pages());
+        let huge = [("2MB".to_owned(), 4 << 20)].into();
+        groups.ensure("/x/p", &Limits { huge, ..Limits::default() }).unwrap();
+        assert_eq!(std::fs::read_to_string(mount.path().join("x/p/hugetlb.2MB.max")).unwrap(), "4194304");
     }
 
     #[test]
@@ -320,5 +362,6 @@ mod tests {
         groups.ensure("/x/p", &Limits { shares: Some(2), ..Limits::default() }).unwrap();
         assert!(mount.path().join("cpu,cpuacct/x/p/cpu.shares").exists());
         assert_eq!(groups.hierarchies.len(), 1);
+        assert!(!groups.counts_huge_pages());
     }
 }

@@ -1,5 +1,6 @@
 //! What the agent is told at start, and where its files lie.
 
+use crate::error::{Error, Result};
 use crate::node::pressure::Thresholds;
 use kybern_api::meta::quantity::Quantity;
 use std::collections::BTreeMap;
@@ -51,6 +52,8 @@ pub struct Config {
     pub unsafe_sysctls: Vec<String>,
     /// Directory of static pods.
     pub manifests: PathBuf,
+    /// Directory of image archives that are put into the runtime.
+    pub images: PathBuf,
     /// What the machine keeps for itself: resource and quantity.
     pub reserved: BTreeMap<String, Quantity>,
     /// When pods are evicted.
@@ -78,6 +81,7 @@ impl Config {
             registries: "/etc/kybern/registries.yaml".into(),
             unsafe_sysctls: Vec::new(),
             manifests: data_dir.join("pod-manifests"),
+            images: data_dir.join("images"),
             reserved: BTreeMap::new(),
             eviction: Thresholds::default(),
             image_gc: (85, 80),
@@ -137,6 +141,10 @@ impl Paths {
     pub fn containerd_pid(&self) -> PathBuf {
         self.state.join("containerd.pid")
     }
+    /// Which image archives have been imported.
+    pub fn imported_images(&self) -> PathBuf {
+        self.data.join("images.json")
+    }
     /// CNI plugin binaries.
     pub fn cni_bin(&self) -> PathBuf {
         self.data.join("cni/bin")
@@ -168,5 +176,34 @@ impl Paths {
     /// One pod's logs, a directory per container, a file per attempt (`0.log`).
     pub fn pod_logs(&self, namespace: &str, name: &str, uid: &str) -> PathBuf {
         self.logs().join(format!("{namespace}_{name}_{uid}"))
+    }
+    /// Removes the logs of a pod of which only the uid is known.
+    ///
+    /// # Errors
+    /// When they cannot be removed.
+    pub fn remove_logs(&self, uid: &str) -> Result<()> {
+        let is_of = |dir: &std::ffi::OsStr| dir.to_string_lossy().rsplit_once('_').is_some_and(|(_, of)| of == uid);
+        let entries = std::fs::read_dir(self.logs()).into_iter().flatten().flatten();
+        for entry in entries.filter(|e| !uid.is_empty() && is_of(&e.file_name())) {
+            std::fs::remove_dir_all(entry.path()).map_err(Error::file("remove", &entry.path()))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logs_are_found_by_the_pods_uid() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::new(dir.path(), dir.path());
+        for (name, uid) in [("a", "u-1"), ("b", "u-2")] {
+            std::fs::create_dir_all(paths.pod_logs("ns", name, uid).join("main")).unwrap();
+        }
+        paths.remove_logs("u-1").unwrap();
+        paths.remove_logs("").unwrap();
+        assert!(!paths.pod_logs("ns", "a", "u-1").exists() && paths.pod_logs("ns", "b", "u-2").exists());
     }
 }

@@ -14,7 +14,7 @@ use kybern_client::transport::Resource;
 use parking_lot::RwLock;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -22,6 +22,9 @@ use tokio_util::sync::CancellationToken;
 
 /// A step that failed is tried again after this long.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// How long a node that knows its pod network from before waits for the API to confirm it.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// What the node's network is made of.
 #[derive(Debug, Clone)]
@@ -42,6 +45,8 @@ pub struct NetworkConfig {
     pub backend: Backend,
     /// Where allocated addresses are kept.
     pub data_dir: PathBuf,
+    /// File that keeps the node's pod network for a start without the API.
+    pub remembered: PathBuf,
     /// Where the runtime looks for plugins.
     pub cni: Paths,
     /// This program, which is also the plugin.
@@ -63,7 +68,7 @@ impl NodeNetwork {
         let nodes = informers.all(&Resource::new("", "v1", "nodes"));
         let services = informers.all(&Resource::new("", "v1", "services"));
         let slices = informers.all(&Resource::new("discovery.k8s.io", "v1", "endpointslices"));
-        let own = own_pods(Arc::clone(&nodes), config.node.clone());
+        let own = own_pods(Arc::clone(&nodes), config.clone(), cancel);
         let overlay = run_overlay(config.clone(), nodes, own.clone(), ready);
         let proxy = run_proxy(config.clone(), Arc::clone(&services), Arc::clone(&slices), own);
         spawn(cancel, overlay);
@@ -83,17 +88,46 @@ fn spawn(cancel: &CancellationToken, task: impl Future<Output = ()> + Send + 'st
     tokio::spawn(async move { cancel.run_until_cancelled(task).await });
 }
 
-/// The node's own podCIDR, as soon as it is known.
-fn own_pods(nodes: Arc<Informer>, node: String) -> watch::Receiver<Option<Peer>> {
+/// The node's own podCIDR: as the API says, or as it said last, while there is no API.
+fn own_pods(nodes: Arc<Informer>, config: NetworkConfig, cancel: &CancellationToken) -> watch::Receiver<Option<Peer>> {
     let (found, out) = watch::channel(None);
-    tokio::spawn(async move {
-        let name = Name::new("", node);
+    spawn(cancel, async move {
+        let name = Name::new("", config.node.clone());
         let peer = |n: &Name| nodes.get(n).and_then(|i| Peer::of(&i.object));
-        nodes.until(|store| store.get(&name).is_some_and(|i| Peer::of(&i.object).is_some())).await;
-        // Nobody waiting any more is fine.
-        let _ = found.send(peer(&name));
+        let told = nodes.until(|store| store.get(&name).is_some_and(|i| Peer::of(&i.object).is_some()));
+        tokio::pin!(told);
+        if tokio::time::timeout(PATIENCE, &mut told).await.is_err() {
+            if let Some(pods) = remembered(&config.remembered) {
+                tracing::info!(%pods, "there is no API: the pod network is set up as it was");
+                found.send_replace(Some(Peer { pods, address: config.address }));
+            }
+            told.await;
+        }
+        let Some(own) = peer(&name) else { return };
+        if let Err(e) = remember(&config.remembered, own.pods) {
+            tracing::warn!("a start without the API will have no pod network: {e}");
+        }
+        let is_news = |known: &mut Option<Peer>| known.replace(own).is_none_or(|k| k.pods != own.pods);
+        found.send_if_modified(is_news);
     });
     out
+}
+
+fn remembered(file: &Path) -> Option<Ipv4Net> {
+    std::fs::read_to_string(file).ok()?.trim().parse().ok()
+}
+
+/// Written whole or not at all.
+fn remember(file: &Path, pods: Ipv4Net) -> io::Result<()> {
+    if remembered(file) == Some(pods) {
+        return Ok(());
+    }
+    if let Some(dir) = file.parent() {
+        std::fs::create_dir_all(dir)?;
+    }
+    let fresh = file.with_extension("new");
+    std::fs::write(&fresh, format!("{pods}\n"))?;
+    std::fs::rename(fresh, file)
 }
 
 async fn known(own: &mut watch::Receiver<Option<Peer>>) -> Option<Peer> {
@@ -106,19 +140,29 @@ async fn run_overlay(
     mut own: watch::Receiver<Option<Peer>>,
     ready: watch::Sender<bool>,
 ) {
-    let Some(me) = known(&mut own).await else { return };
-    let mut overlay = loop {
-        match prepare(&config, me).await {
-            Ok(o) => break o,
-            Err(e) => tracing::error!("the pod network can't be set up: {e}; trying again"),
+    loop {
+        let Some(me) = known(&mut own).await else { return };
+        let overlay = loop {
+            match prepare(&config, me).await {
+                Ok(o) => break o,
+                Err(e) => tracing::error!("the pod network can't be set up: {e}; trying again"),
+            }
+            tokio::time::sleep(RETRY).await;
+        };
+        ready.send_replace(true);
+        tracing::info!(pods = %me.pods, "the pod network is up");
+        tokio::select! {
+            () = follow_peers(&config.node, &nodes, overlay) => return,
+            Ok(()) = own.changed() => tracing::warn!("the node has another pod network than it had before"),
         }
-        tokio::time::sleep(RETRY).await;
-    };
-    ready.send_replace(true);
-    tracing::info!(pods = %me.pods, "the pod network is up");
+    }
+}
+
+/// Keeps the ways to the other nodes' pods.
+async fn follow_peers(node: &str, nodes: &Informer, mut overlay: Overlay) {
     let mut deltas = nodes.subscribe();
     while let Some(delta) = deltas.recv().await {
-        let Some(item) = delta.latest().filter(|i| i.object.head.name != config.node) else { continue };
+        let Some(item) = delta.latest().filter(|i| i.object.head.name != node) else { continue };
         let peer = delta.new.as_ref().and_then(|i| Peer::of(&i.object));
         if let Err(e) = overlay.set(&item.object.head.name, peer).await {
             tracing::warn!(node = %item.object.head.name, "no route to the pods of this node: {e}");
@@ -226,5 +270,24 @@ fn note(delta: &Delta, apply: impl FnOnce(EventType, &Object) -> Result<(), serd
     };
     if let Err(e) = apply(event, &item.object) {
         tracing::warn!(object = %item.object.head.key(), "can't be read and is left out: {e}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_network_is_remembered() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("cni/own");
+        assert_eq!(remembered(&file), None);
+        for pods in ["10.42.1.0/24", "10.42.7.0/24"] {
+            let pods: Ipv4Net = pods.parse().unwrap();
+            remember(&file, pods).unwrap();
+            assert_eq!(remembered(&file), Some(pods));
+        }
+        std::fs::write(&file, "10.42").unwrap();
+        assert_eq!(remembered(&file), None, "half a word is none");
     }
 }

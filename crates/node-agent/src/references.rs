@@ -17,6 +17,15 @@ use tokio_util::sync::CancellationToken;
 /// How long a pod's set-up waits for the first answer about an object.
 const FIRST_ANSWER: Duration = Duration::from_secs(10);
 
+/// A claim that a pod uses.
+#[derive(Debug, Clone, Copy)]
+pub struct Claim<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Must it be one that was made for the pod?
+    pub made_for_pod: bool,
+}
+
 /// Looks objects up: those that change in memory.
 #[async_trait::async_trait]
 pub trait Lookup: Send + Sync {
@@ -28,8 +37,8 @@ pub trait Lookup: Send + Sync {
     ///
     /// # Errors
     /// When there is none, or it cannot be asked for.
-    async fn volume_of(&self, _pod: &Pod, claim: &str) -> Result<PersistentVolume> {
-        Err(Error::Pod(format!("persistentvolumeclaim {claim:?} not found")))
+    async fn volume_of(&self, _pod: &Pod, claim: Claim<'_>) -> Result<PersistentVolume> {
+        Err(Error::Pod(format!("persistentvolumeclaim {:?} not found", claim.name)))
     }
 }
 
@@ -119,13 +128,20 @@ impl References {
 }
 
 impl References {
-    /// Asks the server for a claim of the namespace, and for its volume.
-    async fn ask_volume(&self, namespace: &str, name: &str) -> Result<PersistentVolume> {
+    /// Asks the server for a pod's claim, and for its volume.
+    async fn ask_volume(&self, pod: &Pod, claim: Claim<'_>) -> Result<PersistentVolume> {
+        let (namespace, name) = (pod.metadata.namespace.as_deref().unwrap_or_default(), claim.name);
         let get = async |resource: &str, namespace: &str, name: &str| {
             self.transport.get(&Resource::new("", "v1", resource), namespace, name).await
         };
-        let claim: PersistentVolumeClaim =
-            decode("PersistentVolumeClaim", &get("persistentvolumeclaims", namespace, name).await?)?;
+        let object = get("persistentvolumeclaims", namespace, name).await?;
+        let owner = object.head.controller().map(|o| o.uid.as_str());
+        if claim.made_for_pod && owner != pod.metadata.uid.as_deref() {
+            let pod = pod.metadata.name.as_deref().unwrap_or_default();
+            let why = format!("PVC {namespace}/{name} was not created for pod {namespace}/{pod} (pod is not owner)");
+            return Err(Error::Pod(why));
+        }
+        let claim: PersistentVolumeClaim = decode("PersistentVolumeClaim", &object)?;
         let is_bound = claim.status.and_then(|s| s.phase).as_deref() == Some("Bound");
         let volume = claim.spec.and_then(|s| s.volume_name).filter(|_| is_bound);
         let Some(volume) = volume else { return Err(Error::Pod(format!("PVC {namespace}/{name} is not bound"))) };
@@ -144,12 +160,12 @@ fn decode<T: serde::de::DeserializeOwned>(what: &'static str, object: &Object) -
 
 #[async_trait::async_trait]
 impl Lookup for References {
-    async fn volume_of(&self, pod: &Pod, claim: &str) -> Result<PersistentVolume> {
-        let key = (pod.metadata.uid.clone().unwrap_or_default(), claim.to_owned());
+    async fn volume_of(&self, pod: &Pod, claim: Claim<'_>) -> Result<PersistentVolume> {
+        let key = (pod.metadata.uid.clone().unwrap_or_default(), claim.name.to_owned());
         if let Some(known) = self.volumes.lock().get(&key) {
             return Ok(known.clone());
         }
-        let volume = self.ask_volume(pod.metadata.namespace.as_deref().unwrap_or_default(), claim).await?;
+        let volume = self.ask_volume(pod, claim).await?;
         self.volumes.lock().insert(key, volume.clone());
         Ok(volume)
     }

@@ -3,12 +3,15 @@
 #[expect(dead_code, reason = "this suite needs no API")]
 mod support;
 
+use kybern_node_agent::images::directory::Directory;
+use kybern_node_agent::images::import::Importer;
 use kybern_node_agent::runtime::Runtime;
 use kybern_node_agent::runtime::containerd::Containerd;
 use kybern_node_agent::runtime::cri::Cri;
 use kybern_wire::cri as pb;
+use std::sync::Arc;
 use std::time::Duration;
-use support::{BUSYBOX, import_busybox, on_a_node};
+use support::{BUSYBOX, busybox_archive, import_busybox, on_a_node};
 use tokio_util::sync::CancellationToken;
 
 fn sandbox_config(cgroup_parent: &str, logs: &std::path::Path) -> pb::PodSandboxConfig {
@@ -115,5 +118,52 @@ fn containers_survive_containerd_and_the_agent() {
         cancel.cancel();
         waits.await.expect("supervisor").stop().await;
         assert!(!paths.containerd_pid().exists());
+    });
+}
+
+#[test]
+fn archives_in_a_directory_are_imported_as_they_come() {
+    on_a_node("directory", |paths, _| async move {
+        let mut containerd = Containerd::start(&paths).await.expect("containerd");
+        let cri: Arc<dyn Runtime> = Arc::new(containerd.cri());
+        let dir = paths.data().join("images");
+        std::fs::create_dir_all(&dir).expect("directory");
+        std::fs::write(dir.join("bad.tar"), "no archive").expect("file");
+        std::fs::write(dir.join("first.tar"), busybox_archive("test.local/first:1")).expect("file");
+        let (changes, mut changed) = tokio::sync::mpsc::channel(4);
+        let watched = |changes| Directory {
+            dir: dir.clone(),
+            record: paths.imported_images(),
+            importer: Importer::new(containerd.channel()),
+            runtime: cri.clone(),
+            changes,
+        };
+        let cancel = CancellationToken::new();
+        let task = tokio::spawn(watched(changes.clone()).run(cancel.clone()));
+        let mut news = async || {
+            let told = tokio::time::timeout(Duration::from_secs(30), changed.recv()).await.expect("in time");
+            assert_eq!(told.expect("event").id, "");
+        };
+        news().await;
+        assert!(cri.image("test.local/first:1").await.expect("image").is_some());
+
+        // Written elsewhere and moved here, as careful programs do.
+        std::fs::write(paths.data().join("second"), busybox_archive("test.local/second:1")).expect("file");
+        std::fs::rename(paths.data().join("second"), dir.join("second.tar")).expect("move");
+        news().await;
+        assert!(cri.image("test.local/second:1").await.expect("image").is_some());
+        cancel.cancel();
+        task.await.expect("task");
+
+        // The next agent reads only what it has not: an image that was removed comes back.
+        cri.remove_image("test.local/second:1").await.expect("remove");
+        let cancel = CancellationToken::new();
+        let task = tokio::spawn(watched(changes).run(cancel.clone()));
+        news().await;
+        assert!(cri.image("test.local/second:1").await.expect("image").is_some());
+        assert!(!paths.data().join("images.scratch").exists(), "nothing is left of the reading");
+        cancel.cancel();
+        task.await.expect("task");
+        containerd.stop().await;
     });
 }

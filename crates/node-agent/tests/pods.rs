@@ -21,6 +21,8 @@ use kybern_node_agent::pods::{Command, Pods, Shared, security};
 use kybern_node_agent::references::References;
 use kybern_node_agent::runtime::Runtime;
 use kybern_node_agent::runtime::containerd::Containerd;
+use kybern_node_agent::runtime::events::TaskChanged;
+use kybern_node_agent::runtime::fake::Fake;
 use kybern_node_agent::volumes::token::Tokens;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -43,8 +45,23 @@ async fn start(paths: &Paths, cgroup: &str, api: Api) -> Node {
     let mut containerd = Containerd::start(paths).await.expect("containerd");
     containerd.ensure_pause_image().await.expect("pause image");
     import_busybox(&containerd, paths.data()).await;
+    let (changes, changed) = mpsc::channel(64);
+    let mut node = run(paths, cgroup, api, Arc::new(containerd.cri()), Abilities::default(), changed);
+    let cancel = node.cancel.clone();
+    node.tasks.push(tokio::spawn(async move { containerd.supervise(changes, cancel).await }));
+    node
+}
+
+/// The same over any runtime.
+fn run(
+    paths: &Paths,
+    cgroup: &str,
+    api: Api,
+    runtime: Arc<dyn Runtime>,
+    abilities: Abilities,
+    changed: mpsc::Receiver<TaskChanged>,
+) -> Node {
     let cancel = CancellationToken::new();
-    let runtime: Arc<dyn Runtime> = Arc::new(containerd.cri());
     let transport: Arc<dyn Transport> = Arc::new(api);
     let writer = Writer::new(transport.clone(), "kubelet", 0);
     let clock = Arc::new(SystemClock::default());
@@ -54,7 +71,6 @@ async fn start(paths: &Paths, cgroup: &str, api: Api) -> Node {
         let resource = Resource::new("", "v1", plural);
         Informer::start(transport.clone(), resource, Selection::default(), None, cancel.clone())
     };
-    let (changes, changed) = mpsc::channel(64);
     let (orders, commands) = mpsc::channel(4);
     let statics = Sources::new(&config.manifests, "n1", clock.clone()).start(cancel.clone());
     let shared = Shared {
@@ -70,8 +86,12 @@ async fn start(paths: &Paths, cgroup: &str, api: Api) -> Node {
         services: informer("services"),
         mine: informer("pods"),
         capacity: Capacity::probe(paths.data()),
-        allocatable: (4000, 4 << 30),
-        abilities: Abilities::default(),
+        allocatable: Capacity { cpu_milli: 4000, memory: 4 << 30, disk: 4 << 30, ..Default::default() },
+        nodes: informer("nodes"),
+        huge: Vec::new(),
+        orders: orders.clone(),
+        ledger: Default::default(),
+        abilities,
         seccomp: security::seccomp_supported(),
         network_ready: watch::channel(true).1,
         leaving: watch::channel(false).1,
@@ -83,11 +103,7 @@ async fn start(paths: &Paths, cgroup: &str, api: Api) -> Node {
         config,
     };
     let pods = tokio::spawn(Pods::new(Arc::new(shared)).run(statics, changed, commands, cancel.clone()));
-    let supervisor = tokio::spawn({
-        let cancel = cancel.clone();
-        async move { containerd.supervise(changes, cancel).await }
-    });
-    Node { runtime, paths: paths.clone(), cancel, tasks: vec![pods, supervisor], orders }
+    Node { runtime, paths: paths.clone(), cancel, tasks: vec![pods], orders }
 }
 
 impl Node {
@@ -279,7 +295,10 @@ fn ends_restarts_and_bad_pods() {
                 json!({ "containers": [{ "name": "main", "image": "test.local/none:1", "imagePullPolicy": "Never" }] }),
             ),
         );
-        api.put("pods", pod("nfs", json!({ "volumes": [{ "name": "v", "nfs": { "server": "x", "path": "/" } }], "containers": run("exit 0") })));
+        api.put("pods", pod("iscsi", json!({ "volumes": [{ "name": "v", "iscsi": { "targetPortal": "x", "iqn": "y", "lun": 0 } }], "containers": run("exit 0") })));
+        let mut greedy = run("exit 0");
+        greedy[0]["resources"] = json!({ "requests": { "cpu": "5" } });
+        api.put("pods", pod("greedy", json!({ "containers": greedy })));
         let state = |p: &Value| p["status"]["containerStatuses"][0]["state"].clone();
         let waits = |p: &Value, reason: &str| state(p)["waiting"]["reason"] == reason;
 
@@ -294,12 +313,17 @@ fn ends_restarts_and_bad_pods() {
         let nocm = api.until("pods", "default", "nocm", |p| waits(p, "CreateContainerConfigError")).await;
         assert_eq!(state(&nocm)["waiting"]["message"], "configmap \"gone\" not found");
         api.until("pods", "default", "never", |p| waits(p, "ErrImageNeverPull")).await;
-        let nfs = api.until("pods", "default", "nfs", |p| p["status"]["phase"] == "Failed").await;
-        assert_eq!(nfs["status"]["reason"], "UnsupportedVolume");
+        let iscsi = api.until("pods", "default", "iscsi", |p| p["status"]["phase"] == "Failed").await;
+        assert_eq!(iscsi["status"]["reason"], "UnsupportedVolume");
+        let greedy = api.until("pods", "default", "greedy", |p| p["status"]["phase"] == "Failed").await;
+        assert_eq!(greedy["status"]["reason"], "OutOfcpu");
+        let why = greedy["status"]["message"].as_str().unwrap_or_default();
+        let expected = "Pod was rejected: Node didn't have enough resource: cpu, requested: 5000, used: ";
+        assert!(why.starts_with(expected) && why.ends_with(", capacity: 4000"), "{why}");
 
         // A ConfigMap that comes later is picked up at once, not at the next try.
         api.put("configmaps", json!({ "metadata": { "name": "gone", "namespace": "default" }, "data": {} }));
-        for name in ["done", "failed", "loop", "nocm", "never", "nfs"] {
+        for name in ["done", "failed", "loop", "nocm", "never", "iscsi", "greedy"] {
             api.delete_pod("default", name, 0);
             api.until("pods", "default", name, Value::is_null).await;
         }
@@ -432,6 +456,43 @@ fn probes_hooks_and_confinement() {
             "Pod was rejected: forbidden sysctl: \"kernel.panic\" not allowlisted"
         );
         for name in ["live", "hooked", "confined", "root", "sysctl"] {
+            api.delete_pod("default", name, 0);
+            api.until("pods", "default", name, Value::is_null).await;
+        }
+        node.stop().await;
+    });
+}
+
+#[test]
+fn image_volumes_and_stop_signals_are_left_to_the_runtime() {
+    on_a_node("fake", |paths, cgroup| async move {
+        let (api, fake) = (Api::new(), Arc::new(Fake::with_images(&[BUSYBOX])));
+        fake.state.lock().registry.insert("test.local/data:1".into());
+        let abilities = Abilities { image_volumes: true, ..Abilities::default() };
+        let (_changes, changed) = mpsc::channel(1);
+        let node = run(&paths, &cgroup, api.clone(), fake.clone(), abilities, changed);
+        let with = |image: Value| {
+            let mount = json!([{ "name": "data", "mountPath": "/data", "subPath": "models" }]);
+            let c = container("main", LOOP, json!({ "volumeMounts": mount, "lifecycle": { "stopSignal": "SIGUSR1" } }));
+            json!({ "os": { "name": "linux" }, "volumes": [{ "name": "data", "image": image }], "containers": [c] })
+        };
+        api.put("pods", pod("p", with(json!({ "reference": "test.local/data:1" }))));
+        api.put("pods", pod("none", with(json!({ "reference": "test.local/none:1", "pullPolicy": "Never" }))));
+        api.until("pods", "default", "p", is_ready).await;
+        {
+            let state = fake.state.lock();
+            let made = state.configs.values().next().expect("a container");
+            let mount = made.mounts.iter().find(|m| m.container_path == "/data").expect("the volume");
+            let image = mount.image.as_ref().map(|i| i.image.as_str());
+            assert_eq!((image, mount.image_sub_path.as_str()), (Some("sha256:test.local/data:1"), "models"));
+            assert!(mount.readonly && mount.host_path.is_empty());
+            assert_eq!(made.stop_signal, 29, "SIGUSR1 by the interface's count");
+        }
+        let waiting = |p: &Value| p["status"]["containerStatuses"][0]["state"]["waiting"].clone();
+        let none = api.until("pods", "default", "none", |p| waiting(p)["reason"] == "ErrImageNeverPull").await;
+        let why = "Container image \"test.local/none:1\" is not present with pull policy of Never";
+        assert_eq!(waiting(&none)["message"], why);
+        for name in ["p", "none"] {
             api.delete_pod("default", name, 0);
             api.until("pods", "default", name, Value::is_null).await;
         }

@@ -1,6 +1,6 @@
 //! What the node does with a pod's own wishes: names, resources, security, order, debugging.
 
-use kybern_e2e::{Namespace, PATIENCE, ensure, eventually, shell, within};
+use kybern_e2e::{Namespace, PATIENCE, ensure, eventually, run, shell, within};
 use std::time::Duration;
 
 /// A pod with these lines in its spec, whose main container sleeps.
@@ -275,4 +275,30 @@ fn a_hook_holds_up_the_containers_after_it() {
         ns.path(&["pod", "p"], "{range .status.containerStatuses[*]}{.state.running.startedAt} {end}").unwrap();
     let times: Vec<&str> = started.split_whitespace().collect();
     assert!(times.len() == 2 && times[0] < times[1], "the second began after the first one's hook: {started}");
+}
+
+#[test]
+fn a_pod_that_is_sent_where_it_does_not_fit_fails_there() {
+    let ns = Namespace::new("misfit");
+    let node = run(&["get", "nodes", "-o", "jsonpath={.items[0].metadata.name}"], None).unwrap();
+    let here = format!("restartPolicy: Never\nnodeName: {node}\n");
+    ns.apply(&pod("greedy", &here, "resources: { requests: { cpu: 1000 } }"));
+    ns.apply(&pod("choosy", &format!("{here}nodeSelector: {{ no-node: has-this }}\n"), ""));
+    let said = |name: &str, wanted: &str| {
+        eventually(wanted, || {
+            let status = ns.path(&["pod", name], "{.status.phase} {.status.reason}: {.status.message}")?;
+            ensure(status.starts_with(wanted), || status.clone())
+        });
+    };
+    let lack = "Pod was rejected: Node didn't have enough resource: cpu, requested: 1000000, used: ";
+    said("greedy", &format!("Failed OutOfcpu: {lack}"));
+    let affinity = "Pod was rejected: Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector";
+    said("choosy", &format!("Failed NodeAffinity: {affinity}"));
+
+    // Of two that want the same port of the node, the second fails.
+    let port = "ports: [{ containerPort: 80, hostPort: 32801, hostIP: 127.0.0.2 }]";
+    ns.apply(&pod("first", &here, port));
+    ns.ready("first");
+    ns.apply(&pod("second", &here, port));
+    said("second", "Failed NodePorts: Pod was rejected: Predicate NodePorts failed: node(s) didn't have free ports");
 }

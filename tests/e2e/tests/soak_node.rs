@@ -42,7 +42,7 @@ impl Node {
             ("pod directories", entries(&self.data.join("pods"))),
             ("log directories", entries(&self.data.join("logs"))),
             ("network namespaces", entries(&self.run.join("containerd/io.containerd.grpc.v1.cri/netns"))),
-            ("addresses", entries(&self.data.join("cni/addresses"))),
+            ("addresses", entries(&self.data.join("cni/addresses/addresses"))),
             ("shims", entries(&self.run.join("containerd/io.containerd.runtime.v2.task/k8s.io"))),
             ("cgroups", self.cgroups()),
             ("links of this machine", links),

@@ -99,6 +99,48 @@ fn volumes_made_by_hand_are_bound_by_what_they_offer() {
     }
 }
 
+#[test]
+fn a_pod_can_have_a_claim_of_its_own() {
+    let ns = Namespace::new("ownclaim");
+    let spec = "spec: { accessModes: [ReadWriteOnce], resources: { requests: { storage: 1Mi } } }";
+    let template = format!("ephemeral: {{ volumeClaimTemplate: {{ metadata: {{ labels: {{ of: p }} }}, {spec} }} }}");
+    let volume = format!("  volumes: [{{ name: data, {template} }}]\n");
+    let mount = "    volumeMounts: [{ name: data, mountPath: /data }]\n";
+    ns.apply(&(shell("p", "echo own > /data/file; cat /data/file; sleep 600") + mount + &volume));
+    ns.ready("p");
+    assert_eq!(ns.say(&["logs", "p"]), "own");
+    let owner = "{.metadata.labels.of} {.metadata.ownerReferences[0].name} {.status.phase}";
+    assert_eq!(ns.path(&["pvc", "p-data"], owner).unwrap(), "p p Bound");
+    let volume = ns.path(&["pvc", "p-data"], "{.spec.volumeName}").unwrap();
+    ns.say(&["delete", "pod", "p", "--wait=true"]);
+    eventually("claim and volume go with the pod", || {
+        let left = ns.kubectl(&["get", "pvc", "-o", "name"])? + &run(&["get", "pv", "-o", "name"], None)?;
+        ensure(!left.contains("p-data") && !left.contains(&volume), || left.clone())
+    });
+
+    // Whoever has a claim of that name already keeps it.
+    ns.apply(&claim("q-data"));
+    ns.apply(&(shell("q", "sleep 600") + mount + &format!("  volumes: [{{ name: data, {template} }}]\n")));
+    eventually("the pod says so", || {
+        let events =
+            ns.kubectl(&["get", "events", "--field-selector", "involvedObject.name=q,reason=FailedBinding"])?;
+        ensure(events.contains("was not created for pod"), || events.clone())
+    });
+}
+
+#[test]
+fn a_claim_can_be_used_for_reading_only() {
+    let ns = Namespace::new("readonly");
+    ns.apply(&claim("data"));
+    let manifest = pod("p", "touch /data/f || echo refused; sleep 600");
+    ns.apply(&manifest.replace("claimName: data", "claimName: data, readOnly: true"));
+    ns.ready("p");
+    eventually("a write is refused", || {
+        let log = ns.kubectl(&["logs", "p"])?;
+        ensure(log.contains("refused"), || log.clone())
+    });
+}
+
 /// A database of two: each pod writes its name into its volume once, and counts its starts there.
 fn database() -> String {
     let start = "[ -f /data/name ] || hostname > /data/name; echo start >> /data/starts; touch /tmp/up; sleep 3600";

@@ -14,7 +14,7 @@ mod batch;
 mod cells;
 mod certificates;
 mod coordination;
-mod core;
+pub(crate) mod core;
 mod discovery;
 mod events;
 mod flowcontrol;

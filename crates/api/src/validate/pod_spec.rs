@@ -2,7 +2,7 @@
 
 use super::container::{self, Role, container};
 use super::field::{Field, Unique};
-use super::{scheduling, volumes};
+use super::{probes, scheduling, volumes};
 use crate::kind::Causes;
 use crate::meta::names;
 
@@ -44,6 +44,7 @@ fn containers(spec: &Field<'_, '_>, out: &mut Causes) {
         let list = spec.field(list);
         for c in list.items() {
             container(&c, role, host_network, &volumes, out);
+            probes::stop_signal(&c, spec.field("os").field("name").text(), out);
             names.check(&c.field("name"), out);
             if role == Role::Regular || c.field("restartPolicy").text() == "Always" {
                 check_host_ports(&c, &mut host_ports, out);

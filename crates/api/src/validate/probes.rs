@@ -3,6 +3,7 @@
 use super::Field;
 use crate::kind::Causes;
 use crate::meta::names;
+use crate::signals::STOP_SIGNALS;
 
 /// Checks the probes and hooks of a container. `termination_grace` of a readiness probe means nothing
 /// and is refused.
@@ -20,9 +21,18 @@ pub(super) fn container(c: &Field<'_, '_>, out: &mut Causes) {
             handler(&hook, &["exec", "httpGet", "tcpSocket", "sleep"], out);
         }
     }
-    lifecycle
-        .field("stopSignal")
-        .optional(|s| if s.starts_with("SIG") { vec![] } else { vec!["must be a signal".into()] }, out);
+}
+
+/// Checks the signal that ends a container, in a pod for this operating system.
+pub(super) fn stop_signal(c: &Field<'_, '_>, os: &str, out: &mut Causes) {
+    let lifecycle = c.field("lifecycle");
+    let signal = lifecycle.field("stopSignal");
+    match os {
+        _ if !signal.present() => {}
+        "" => signal.forbidden("may not be set for containers with empty `spec.os.name`", out),
+        "windows" => signal.one_of(&["SIGKILL", "SIGTERM"], out),
+        _ => signal.one_of(&STOP_SIGNALS, out),
+    }
 }
 
 fn check(probe: &Field<'_, '_>, readiness: bool, out: &mut Causes) {

@@ -3,7 +3,8 @@
 use super::field::{Field, Unique};
 use super::quantities;
 use crate::kind::Causes;
-use crate::meta::names;
+use crate::kinds::core::storage_rules::claim;
+use crate::meta::{self, names};
 
 /// What is known of a pod's volumes when its containers are checked.
 pub(super) struct Volumes<'v> {
@@ -71,9 +72,27 @@ fn source(volume: &Field<'_, '_>, out: &mut Causes) {
     projected(&volume.field("projected"), out);
     quantities::not_negative(&volume.field("emptyDir").field("sizeLimit"), out);
     host_path(&volume.field("hostPath"), out);
-    if map.contains_key("ephemeral") && !volume.field("ephemeral").field("volumeClaimTemplate").present() {
-        volume.field("ephemeral").field("volumeClaimTemplate").required("", out);
+    volume.field("image").field("pullPolicy").optional_one_of(&["Always", "IfNotPresent", "Never"], out);
+    if map.contains_key("ephemeral") {
+        ephemeral(&volume.field("ephemeral"), out);
     }
+}
+
+/// A claim that is made for the pod: a claim's spec, and of its metadata what the pod does not decide.
+fn ephemeral(source: &Field<'_, '_>, out: &mut Causes) {
+    let template = source.field("volumeClaimTemplate");
+    if !template.present() {
+        return template.required("", out);
+    }
+    let metadata = template.field("metadata");
+    meta::labels(&metadata.field("labels"), out);
+    meta::annotations(&metadata.field("annotations"), out);
+    let given = metadata.value.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null());
+    for (name, _) in given.filter(|(name, _)| !matches!(name.as_str(), "labels" | "annotations" | "creationTimestamp"))
+    {
+        metadata.field(name).forbidden("may not be set", out);
+    }
+    claim(&template.field("spec"), out);
 }
 
 const HOST_PATH_TYPES: [&str; 7] =

@@ -67,6 +67,7 @@ pub(crate) fn table(settings: Settings) -> Vec<ControllerDef> {
         node_ipam::def(settings.cluster_cidr),
         pod_gc::def(),
         storage::binder(),
+        storage::ephemeral(),
         storage::protect_claims(),
         storage::protect_volumes(),
         storage::local_path(),

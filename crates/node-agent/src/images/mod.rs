@@ -2,6 +2,7 @@
 
 pub mod archive;
 pub mod credentials;
+pub mod directory;
 pub mod gc;
 pub mod import;
 pub mod pull;

@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 /// Kubernetes looks this often; the kernel tells nobody that a disk fills.
 const PERIOD: Duration = Duration::from_secs(10);
 /// System pods of this priority and above are not evicted.
-pub(super) const CRITICAL: i32 = 2_000_000_000;
+pub const CRITICAL: i32 = 2_000_000_000;
 /// An evicted pod gets this long.
 const HURRY: i64 = 1;
 

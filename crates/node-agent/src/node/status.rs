@@ -4,6 +4,7 @@ use super::capacity::Capacity;
 use super::pressure::Pressure;
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::pods::hugepages;
 use crate::runtime::Runtime;
 use crate::volumes::local::DIRECTORY;
 use jiff::Timestamp;
@@ -171,6 +172,14 @@ impl NodeStatus {
         Health { runtime, network, pressures, leaving }
     }
 
+    /// Capacity and allocatable. What others have added to the capacity stays, and pods may have all of it.
+    fn resources(&self, old: &Value) -> (Value, Value) {
+        let of = |c: &Capacity| resources(c, self.config.max_pods);
+        let capacity = overlaid(old.get("capacity").cloned().unwrap_or_else(|| json!({})), of(&self.capacity));
+        let allocatable = overlaid(capacity.clone(), of(&self.allocatable));
+        (capacity, allocatable)
+    }
+
     async fn write(&self, health: &Health) -> Result<()> {
         let nodes = nodes();
         let object = self.writer.transport().get(&nodes, "", &self.config.name).await?;
@@ -182,8 +191,8 @@ impl NodeStatus {
             { "type": "InternalIP", "address": self.config.node_ip.to_string() },
             { "type": "Hostname", "address": self.config.name },
         ]);
-        new["capacity"] = resources(&self.capacity, self.config.max_pods);
-        new["allocatable"] = resources(&self.allocatable, self.config.max_pods);
+        let (capacity, allocatable) = self.resources(&old);
+        (new["capacity"], new["allocatable"]) = (capacity, allocatable);
         new["images"] = images(self.runtime.images().await?);
         new["runtimeHandlers"] =
             json!([{ "name": "", "features": { "recursiveReadOnlyMounts": false, "userNamespaces": false } }]);
@@ -196,14 +205,27 @@ impl NodeStatus {
     }
 }
 
+/// Puts the members of one JSON object over those of another.
+fn overlaid(mut under: Value, over: Value) -> Value {
+    match (&mut under, over) {
+        (Value::Object(under), Value::Object(over)) => under.extend(over),
+        (under, over) => *under = over,
+    }
+    under
+}
+
 /// `capacity` and `allocatable` of a node.
 pub fn resources(capacity: &Capacity, pods: u32) -> Value {
-    json!({
+    let mut all = json!({
         "cpu": Quantity::from_milli(capacity.cpu_milli).to_string(),
         "memory": format!("{}Ki", capacity.memory / 1024),
         "ephemeral-storage": format!("{}Ki", capacity.disk / 1024),
         "pods": pods.to_string(),
-    })
+    });
+    for (size, bytes) in &capacity.huge {
+        all[hugepages::resource(*size)] = Quantity::from_bytes(*bytes).to_string().into();
+    }
+    all
 }
 
 /// The node's images, the largest first. Kubernetes tells no more of them than this.
@@ -304,6 +326,15 @@ mod tests {
             (json!("True"), json!("KubeletHasDiskPressure"))
         );
         assert_eq!(of("MemoryPressure")["status"], "False");
+    }
+
+    #[test]
+    fn resources_of_others_stay() {
+        let old = json!({"cpu": "1", "example.com/dongle": "4"});
+        let ours = resources(&Capacity { cpu_milli: 2000, memory: 1024, disk: 1024, huge: [(2 << 20, 0)].into() }, 110);
+        let made = overlaid(old, ours);
+        assert_eq!((&made["cpu"], &made["example.com/dongle"]), (&json!("2"), &json!("4")));
+        assert_eq!(made["hugepages-2Mi"], "0");
     }
 
     #[test]

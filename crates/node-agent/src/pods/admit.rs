@@ -1,10 +1,13 @@
 //! Pods that this node cannot run as they are written: refused before anything of them starts.
 
+use super::ledger::{self, Amounts, Demand};
 use super::status::Ending;
 use super::{resources, spec};
+use crate::node::guard::CRITICAL;
 use crate::node::pressure::{self, Pressure};
 use crate::volumes;
-use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use k8s_openapi::api::core::v1::{Node, Pod, PodSpec};
+use kybern_api::placement::{NO_EXECUTE, attracts, untolerated};
 
 /// What the node and its runtime can do, as far as a pod may ask for it.
 #[derive(Debug, Clone, Default)]
@@ -15,12 +18,28 @@ pub struct Abilities {
     pub user_namespaces: bool,
     /// `supplementalGroupsPolicy: Strict` is honoured.
     pub strict_groups: bool,
+    /// Images can be mounted as volumes.
+    pub image_volumes: bool,
     /// Sysctls that pods may set although they are not safe, `*` at the end of a name for all below it.
     pub unsafe_sysctls: Vec<String>,
 }
 
-/// System pods of this priority and above come in whatever the pressure.
-const CRITICAL: i32 = 2_000_000_000;
+impl Abilities {
+    /// What a runtime can do, as its version says. Nothing is expected of one that is not known.
+    #[must_use]
+    pub fn of_runtime(self, name: &str, version: &str) -> Self {
+        let mut parts =
+            version.trim_start_matches('v').split(['.', '-', '~', '+']).map_while(|p| p.parse::<u32>().ok());
+        let version = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
+        let since = match name {
+            "containerd" => (2, 1),
+            "cri-o" => (1, 33),
+            _ => return self,
+        };
+        Self { image_volumes: version >= since, ..self }
+    }
+}
+
 /// The taint of a node that is short of memory.
 const MEMORY_TAINT: &str = "node.kubernetes.io/memory-pressure";
 
@@ -60,7 +79,9 @@ pub fn refusal(pod: &Pod, abilities: &Abilities) -> Option<Ending> {
         let message = "can't set `spec.hostUsers: false`: the runtime does not support user namespaces".into();
         return refused("UserNamespacesNotSupported", message);
     }
-    if let Some((volume, kind)) = volumes::unsupported(pod) {
+    let image = spec.volumes.iter().flatten().find(|v| v.image.is_some() && !abilities.image_volumes);
+    let image = image.map(|v| (v.name.clone(), "image".to_owned()));
+    if let Some((volume, kind)) = image.or_else(|| volumes::unsupported(pod)) {
         let message = format!("volume {volume:?} is of kind {kind}, which this node does not support");
         return refused("UnsupportedVolume", message);
     }
@@ -95,6 +116,52 @@ pub fn untimely(pod: &Pod, now: &Now<'_>) -> Option<Ending> {
     }
     let names: Vec<&str> = now.pressures.iter().map(|p| p.as_str()).collect();
     refused("Evicted", format!("The node had condition: [{}]. ", names.join(" ")))
+}
+
+/// The node that a pod is measured against.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its object, once the API has shown it.
+    pub node: Option<&'a Node>,
+    /// What it has for pods.
+    pub allocatable: &'a Amounts,
+    /// What its other pods hold.
+    pub others: &'a [&'a Demand],
+}
+
+/// Why the pod does not fit this node, whoever sent it here. Static pods are the node's own: its taints
+/// are not for them.
+pub fn misfit(pod: &Pod, demand: &Demand, place: &Place<'_>, is_static: bool) -> Option<Ending> {
+    let spec = pod.spec.as_ref()?;
+    let refused = |reason: String, message: String| Some(Ending { reason, message, ..Ending::default() });
+    let failed =
+        |predicate: &str, why: &str| refused(predicate.to_owned(), format!("Predicate {predicate} failed: {why}"));
+    if spec.os.as_ref().is_some_and(|os| os.name != "linux") {
+        let message = "Failed to admit pod as the OS field doesn't match node OS".to_owned();
+        return refused("PodOSNotSupported".into(), message);
+    }
+    if let Some(lack) = ledger::lacks(demand, place.others, place.allocatable).next() {
+        let ledger::Lack { resource, requested, used, capacity } = lack;
+        let message = format!(
+            "Node didn't have enough resource: {resource}, requested: {requested}, used: {used}, capacity: {capacity}"
+        );
+        return refused(format!("OutOf{resource}"), message);
+    }
+    let label = |key: &str| place.node?.metadata.labels.as_ref()?.get(key).map(String::as_str);
+    if place.node.is_some() && !attracts(spec, place.name, label) {
+        return failed("NodeAffinity", "node(s) didn't match Pod's node affinity/selector");
+    }
+    if ledger::port_taken(demand, place.others) {
+        return failed("NodePorts", "node(s) didn't have free ports for the requested pod ports");
+    }
+    let taints = place.node.and_then(|n| n.spec.as_ref()?.taints.as_deref()).unwrap_or_default();
+    let tolerations = spec.tolerations.as_deref().unwrap_or_default();
+    if !is_static && untolerated(taints, tolerations, &[NO_EXECUTE]).is_some() {
+        return failed("TaintToleration", "node(s) had taints that the pod didn't tolerate");
+    }
+    None
 }
 
 fn forbidden_sysctl(spec: &PodSpec, abilities: &Abilities) -> Option<String> {
@@ -169,6 +236,11 @@ mod tests {
                 "can't set `spec.hostUsers: false`: the runtime does not support user namespaces",
             ),
             (json!({"hostUsers": true}), "", ""),
+            (
+                json!({"volumes": [{"name": "v", "image": {"reference": "x"}}]}),
+                "UnsupportedVolume",
+                "volume \"v\" is of kind image, which this node does not support",
+            ),
         ];
         let abilities = Abilities { unsafe_sysctls: vec!["kernel.msg*".into()], ..Abilities::default() };
         for (spec, reason, message) in cases {
@@ -177,6 +249,51 @@ mod tests {
             let ending = refusal(&pod, &abilities).unwrap_or_default();
             assert_eq!((ending.reason.as_str(), ending.message.as_str()), (reason, message), "{pod:?}");
         }
+    }
+
+    #[test]
+    fn a_runtime_is_known_by_its_version() {
+        let can = |name: &str, version: &str| Abilities::default().of_runtime(name, version).image_volumes;
+        assert!(!can("containerd", "1.6.20~ds1") && !can("containerd", "v2.0.5") && !can("containerd", ""));
+        assert!(can("containerd", "v2.1.0-rc.1") && can("containerd", "10.0.0") && can("cri-o", "1.33.1"));
+        assert!(!can("other", "99.0"));
+    }
+
+    #[test]
+    fn a_pod_that_does_not_fit_is_refused_as_kubelet_does() {
+        let node: Node = serde_json::from_value(json!({
+            "metadata": {"name": "n1", "labels": {"disk": "ssd"}},
+            "spec": {"taints": [{"key": "k", "effect": "NoExecute"}, {"key": "later", "effect": "NoSchedule"}]},
+        }))
+        .unwrap();
+        let tolerant = json!([{"key": "k", "operator": "Exists"}]);
+        let pod = |spec: serde_json::Value| -> Pod {
+            let mut all = json!({"containers": [{"name": "a", "ports": [{"containerPort": 1, "hostPort": 80}],
+                "resources": {"requests": {"cpu": "1"}}}], "tolerations": tolerant});
+            all.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+            serde_json::from_value(json!({"metadata": {}, "spec": all})).unwrap()
+        };
+        let held = Demand::of(&pod(json!({})));
+        let said = |spec: serde_json::Value, cpu: i64, others: &[&Demand], is_static: bool| {
+            let pod = pod(spec);
+            let allocatable = [("cpu", cpu), (ledger::PODS, 9)].map(|(k, v)| (k.to_owned(), v)).into();
+            let place = Place { name: "n1", node: Some(&node), allocatable: &allocatable, others };
+            let ending = misfit(&pod, &Demand::of(&pod), &place, is_static).unwrap_or_default();
+            (ending.reason, ending.message)
+        };
+        let refused = |reason: &str, message: &str| (reason.to_owned(), message.to_owned());
+        assert_eq!(said(json!({}), 1000, &[], false), refused("", ""));
+        let lack = "Node didn't have enough resource: cpu, requested: 1000, used: 1000, capacity: 1500";
+        assert_eq!(said(json!({}), 1500, &[&held], false), refused("OutOfcpu", lack));
+        let ports = "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports";
+        assert_eq!(said(json!({}), 2000, &[&held], false), refused("NodePorts", ports));
+        let affinity = "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector";
+        assert_eq!(said(json!({"nodeSelector": {"disk": "hdd"}}), 2000, &[], false), refused("NodeAffinity", affinity));
+        assert_eq!(said(json!({"nodeSelector": {"disk": "ssd"}}), 2000, &[], false), refused("", ""));
+        let taints = "Predicate TaintToleration failed: node(s) had taints that the pod didn't tolerate";
+        assert_eq!(said(json!({"tolerations": []}), 2000, &[], false), refused("TaintToleration", taints));
+        assert_eq!(said(json!({"tolerations": []}), 2000, &[], true), refused("", ""));
+        assert_eq!(said(json!({"os": {"name": "windows"}}), 2000, &[], false).0, "PodOSNotSupported");
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! What CRI is told about a pod's sandbox and containers.
 
 use super::observe::BACKOFF_STEP;
+use super::resources::Machine;
 use super::{dns, env, resources, security};
 use crate::config::{Config, Paths};
 use crate::error::{Error, Result};
 use crate::runtime::{CONTAINER_NAME, POD_NAME, POD_NAMESPACE, POD_UID};
 use crate::volumes::{Mounted, sub_path};
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, VolumeMount};
+use kybern_api::signals;
 use kybern_wire::cri as pb;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -188,8 +190,8 @@ pub struct Making<'a> {
     pub vars: &'a [(String, String)],
     /// The image: id and user.
     pub image: &'a pb::Image,
-    /// The node's memory in bytes.
-    pub memory: i64,
+    /// The node's part in a container's resources.
+    pub machine: Machine<'a>,
     /// The container whose processes it sees (runtime id), where it debugs one.
     pub target: Option<&'a str>,
     /// Can the kernel filter system calls?
@@ -224,8 +226,9 @@ pub fn container(making: &Making<'_>) -> Result<pb::ContainerConfig> {
         stdin: c.stdin.unwrap_or(false),
         stdin_once: c.stdin_once.unwrap_or(false),
         tty: c.tty.unwrap_or(false),
+        stop_signal: stop_signal(c),
         linux: Some(pb::LinuxContainerConfig {
-            resources: Some(resources::linux(c, qos, making.memory)),
+            resources: Some(resources::linux(c, qos, making.machine)),
             security_context: Some(security::container(&security::Asked {
                 pod,
                 container: c,
@@ -235,6 +238,11 @@ pub fn container(making: &Making<'_>) -> Result<pb::ContainerConfig> {
             })?),
         }),
     })
+}
+
+/// The signal that ends a container; a runtime that knows none of it goes by the image.
+fn stop_signal(c: &Container) -> i32 {
+    c.lifecycle.as_ref().and_then(|l| l.stop_signal.as_deref()).map_or(0, signals::runtime_number)
 }
 
 fn mounts(making: &Making<'_>) -> Result<Vec<pb::Mount>> {
@@ -262,9 +270,6 @@ fn mounts(making: &Making<'_>) -> Result<Vec<pb::Mount>> {
 }
 
 fn volume_mount(making: &Making<'_>, m: &VolumeMount) -> Result<pb::Mount> {
-    let volume = making.volumes.paths.get(&m.name).ok_or_else(|| {
-        Error::Pod(format!("cannot find volume {:?} to mount into container {:?}", m.name, making.container.name))
-    })?;
     let sub = match (m.sub_path.as_deref(), m.sub_path_expr.as_deref()) {
         (Some(s), _) if !s.is_empty() => s.to_owned(),
         (_, Some(e)) if !e.is_empty() => {
@@ -272,13 +277,22 @@ fn volume_mount(making: &Making<'_>, m: &VolumeMount) -> Result<pb::Mount> {
         }
         _ => String::new(),
     };
+    if let Some(id) = making.volumes.images.get(&m.name) {
+        let image = Some(pb::ImageSpec { image: id.clone(), ..Default::default() });
+        let container_path = m.mount_path.clone();
+        return Ok(pb::Mount { container_path, readonly: true, image, image_sub_path: sub, ..Default::default() });
+    }
+    let volume = making.volumes.paths.get(&m.name).ok_or_else(|| {
+        Error::Pod(format!("cannot find volume {:?} to mount into container {:?}", m.name, making.container.name))
+    })?;
     let host = if sub.is_empty() { volume.clone() } else { sub_path::resolve(volume, &sub)? };
     let propagation = match m.mount_propagation.as_deref() {
         Some("HostToContainer") => pb::MountPropagation::PropagationHostToContainer,
         Some("Bidirectional") => pb::MountPropagation::PropagationBidirectional,
         _ => pb::MountPropagation::PropagationPrivate,
     };
-    let mount = bind(&m.mount_path, &host, m.read_only.unwrap_or(false));
+    let read_only = m.read_only.unwrap_or(false) || making.volumes.read_only.contains(&m.name);
+    let mount = bind(&m.mount_path, &host, read_only);
     Ok(pb::Mount { propagation: propagation.into(), ..mount })
 }
 
@@ -309,6 +323,30 @@ mod tests {
         let long = pod(json!({"containers": [], "subdomain": "w".repeat(50), "setHostnameAsFQDN": true}));
         let refused = kernel_hostname(&config(), &long).unwrap_err().to_string();
         assert!(refused.ends_with("is too long (64 characters is the max, 77 characters requested)"), "{refused}");
+    }
+
+    #[test]
+    fn a_volume_that_is_read_only_as_a_whole_is_so_in_every_container() {
+        let pod = pod(json!({"containers": [{"name": "a", "volumeMounts": [
+            {"name": "v", "mountPath": "/v"}, {"name": "w", "mountPath": "/w"}, {"name": "w", "mountPath": "/x", "readOnly": true}]}]}));
+        let paths = ["v", "w"].map(|n| (n.to_owned(), PathBuf::from("/host").join(n))).into();
+        let volumes = Mounted { paths, read_only: ["v".to_owned()].into(), ..Mounted::default() };
+        let container = &pod.spec.as_ref().unwrap().containers[0];
+        let making = Making {
+            pod: &pod,
+            container,
+            attempt: 0,
+            step: 0,
+            paths: &Paths::new(Path::new("/d"), Path::new("/s")),
+            volumes: &volumes,
+            vars: &[],
+            image: &pb::Image::default(),
+            machine: Machine { memory: 0, huge: &[] },
+            target: None,
+            seccomp: false,
+        };
+        let mounts = container.volume_mounts.iter().flatten().map(|m| volume_mount(&making, m).unwrap().readonly);
+        assert_eq!(mounts.collect::<Vec<_>>(), [true, false, true]);
     }
 
     #[test]

@@ -14,8 +14,11 @@ pub mod find;
 pub mod handlers;
 pub mod hooks;
 pub mod http_action;
+pub mod hugepages;
+pub mod ledger;
 pub mod observe;
 pub mod plan;
+pub mod preempt;
 pub mod probe;
 mod report;
 pub mod resize;
@@ -43,6 +46,7 @@ use kybern_wire::cri as pb;
 use parking_lot::Mutex;
 use status::Ending;
 use std::collections::{BTreeSet, HashMap};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc, watch};
@@ -281,10 +285,14 @@ impl Pods {
         Ok(())
     }
 
-    /// Uids of pods that have a directory on the node.
+    /// Uids of pods that have a directory or logs on the node.
     fn left_directories(&self) -> Vec<String> {
-        let entries = std::fs::read_dir(self.shared.paths.pods()).into_iter().flatten().flatten();
-        entries.map(|e| e.file_name().to_string_lossy().into_owned()).collect()
+        let names = |dir: PathBuf| {
+            let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+            entries.map(|e| e.file_name().to_string_lossy().into_owned())
+        };
+        let logged = names(self.shared.paths.logs()).filter_map(|dir| Some(dir.rsplit_once('_')?.1.to_owned()));
+        names(self.shared.paths.pods()).chain(logged).collect()
     }
 
     /// Ends what is left of a pod that the API no longer has.
@@ -295,6 +303,7 @@ impl Pods {
             self.shared.runtime.remove_sandbox(&sandbox.id).await?;
         }
         volumes::tear_down(&self.shared.paths, uid)?;
+        self.shared.paths.remove_logs(uid)?;
         for qos in [Qos::Guaranteed, Qos::Burstable, Qos::BestEffort] {
             self.shared.cgroups.remove(&self.shared.cgroups.pod(qos, uid))?;
         }

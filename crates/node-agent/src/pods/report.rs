@@ -43,6 +43,10 @@ impl Worker {
             host_network: config::host_network(pod),
             now: self.shared.clock.now(),
         });
+        if matches!(made.phase.as_deref(), Some("Succeeded" | "Failed")) {
+            // Before it is told: whoever reads it may send the next pod at once.
+            self.shared.ledger.lock().leave(&self.subject.uid);
+        }
         let encode = |s: &k8s_openapi::api::core::v1::PodStatus| {
             serde_json::to_value(s).map_err(|source| Error::Decode { what: "PodStatus", source })
         };
@@ -111,6 +115,7 @@ impl Worker {
         if !self.released {
             let qos = resources::qos(pod);
             self.shared.cgroups.remove(&self.shared.cgroups.pod(qos, &self.subject.uid))?;
+            self.shared.ledger.lock().leave(&self.subject.uid);
             self.shared.references.release(&self.subject.uid);
             self.shared.tokens.forget(&self.subject.uid);
             self.shared.puller.forget(&self.subject.uid);

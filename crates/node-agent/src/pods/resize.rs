@@ -134,6 +134,13 @@ fn needs_restart(c: &Container, changed: &[&str]) -> bool {
         .any(|p| p.restart_policy == "RestartContainer" && changed.contains(&p.resource_name.as_str()))
 }
 
+/// Has a running container other resources than it was granted?
+pub fn in_progress(granted: &Granted, is_running: impl Fn(&str) -> bool) -> bool {
+    granted.applied.iter().filter(|(name, _)| is_running(name)).any(|(name, applied)| {
+        granted.allocated.get(name).is_some_and(|wanted| RESIZABLE.iter().any(|n| differ(applied, wanted, n)))
+    })
+}
+
 /// Adds what it takes to give running containers what they were granted. `pod` is the effective one, and
 /// `running` names containers by name and runtime id.
 pub fn plan(pod: &Pod, granted: &Granted, running: &[(&str, &str)], grace: i64, out: &mut PodActions) {

@@ -1,10 +1,13 @@
 //! Requests and limits: of a container, of a pod, as the kernel takes them.
 
+use super::hugepages;
+use super::ledger::Demand;
 use super::spec::{self, Role};
 use crate::cgroup::{self, Limits, Qos};
 use k8s_openapi::api::core::v1::{Container, Pod};
 use kybern_api::meta::quantity::Quantity;
 use kybern_wire::cri as pb;
+use std::collections::BTreeMap;
 use std::str::FromStr;
 
 /// oom_score_adj of a guaranteed pod's containers: the last to be killed.
@@ -71,8 +74,8 @@ pub fn qos(pod: &Pod) -> Qos {
 }
 
 /// Limits of the pod's own cgroup: its own word, else what its containers have together, where all of
-/// them have some; and its overhead.
-pub fn pod_limits(pod: &Pod) -> Limits {
+/// them have some; and its overhead. Of huge pages of the sizes `huge` it gets what it requests, and no more.
+pub fn pod_limits(pod: &Pod, huge: &[i64]) -> Limits {
     let Some(spec) = &pod.spec else { return Limits::default() };
     let overhead = |name: &str| {
         let q = spec.overhead.as_ref().and_then(|o| o.get(name)).and_then(|q| Quantity::from_str(&q.0).ok());
@@ -93,7 +96,13 @@ pub fn pod_limits(pod: &Pod) -> Limits {
         shares: Some(cgroup::shares(requests(pod).0)),
         quota: limit_of("cpu").map(|q| cgroup::quota(q.milli())),
         memory: limit_of("memory").map(Quantity::value),
+        huge: huge_pages(huge, |name| Demand::of(pod).amount(name)),
     }
+}
+
+/// Bytes of huge pages by the kernel's name of their size; none is as good as zero.
+fn huge_pages(sizes: &[i64], of: impl Fn(&str) -> i64) -> BTreeMap<String, i64> {
+    sizes.iter().map(|size| (hugepages::kernel_name(*size), of(&hugepages::resource(*size)))).collect()
 }
 
 /// A sum that is none as soon as one part is.
@@ -105,8 +114,21 @@ impl std::iter::Sum<Option<Quantity>> for OptionalSum {
     }
 }
 
-/// A container's resources as CRI takes them. `capacity` is the node's memory in bytes.
-pub fn linux(container: &Container, qos: Qos, capacity: i64) -> pb::LinuxContainerResources {
+/// What of the node a container's resources depend on.
+#[derive(Debug, Clone, Copy)]
+pub struct Machine<'a> {
+    /// Memory in bytes.
+    pub memory: i64,
+    /// Sizes of huge pages whose use can be limited.
+    pub huge: &'a [i64],
+}
+
+/// A container's resources as CRI takes them.
+pub fn linux(container: &Container, qos: Qos, machine: Machine<'_>) -> pb::LinuxContainerResources {
+    let huge = huge_pages(machine.huge, |name| request(container, name).map_or(0, Quantity::value));
+    let huge = huge
+        .into_iter()
+        .map(|(page_size, limit)| pb::HugepageLimit { page_size, limit: u64::try_from(limit).unwrap_or(0) });
     let requested = request(container, "cpu").map_or(0, Quantity::milli);
     let quota = limit(container, "cpu").filter(|q| !q.is_zero()).map(|q| cgroup::quota(q.milli()));
     pb::LinuxContainerResources {
@@ -114,7 +136,8 @@ pub fn linux(container: &Container, qos: Qos, capacity: i64) -> pb::LinuxContain
         cpu_period: if quota.is_some() { cgroup::CPU_PERIOD } else { 0 },
         cpu_quota: quota.unwrap_or(0),
         memory_limit_in_bytes: limit(container, "memory").map_or(0, Quantity::value),
-        oom_score_adj: oom_score(container, qos, capacity),
+        oom_score_adj: oom_score(container, qos, machine.memory),
+        hugepage_limits: huge.collect(),
         ..Default::default()
     }
 }
@@ -154,9 +177,9 @@ mod tests {
     #[test]
     fn a_pod_is_limited_when_all_its_containers_are() {
         let half = json!({"limits": {"cpu": "500m", "memory": "64Mi"}});
-        let both = pod_limits(&pod(json!([{"name": "a", "resources": half}, {"name": "b", "resources": half}])));
+        let both = pod_limits(&pod(json!([{"name": "a", "resources": half}, {"name": "b", "resources": half}])), &[]);
         assert_eq!((both.quota, both.memory), (Some(100_000), Some(128 << 20)));
-        let one = pod_limits(&pod(json!([{"name": "a", "resources": half}, {"name": "b"}])));
+        let one = pod_limits(&pod(json!([{"name": "a", "resources": half}, {"name": "b"}])), &[]);
         assert_eq!((one.quota, one.memory), (None, None));
         assert_eq!(one.shares, Some(512));
     }
@@ -178,6 +201,21 @@ mod tests {
         let init = json!([c("s", "500m", sidecar), c("i", "2", plain)]);
         assert_eq!(of(json!({"containers": mains, "initContainers": init})), 2500);
         assert_eq!(of(json!({"containers": mains, "resources": {"requests": {"cpu": "3"}}})), 3000);
+    }
+
+    #[test]
+    fn huge_pages_are_limited_to_what_is_asked_for() {
+        let two = json!({"requests": {"hugepages-2Mi": "4Mi"}, "limits": {"hugepages-2Mi": "4Mi"}});
+        let both = pod(json!([{"name": "a", "resources": two}, {"name": "b", "resources": two}, {"name": "c"}]));
+        let sizes = [2 << 20, 1 << 30];
+        assert_eq!(pod_limits(&both, &sizes).huge, [("2MB".to_owned(), 8 << 20), ("1GB".to_owned(), 0)].into());
+        let machine = Machine { memory: 1 << 30, huge: &sizes };
+        let of = |c: usize| {
+            let made = linux(&both.spec.as_ref().unwrap().containers[c], Qos::Burstable, machine);
+            made.hugepage_limits.into_iter().map(|l| (l.page_size, l.limit)).collect::<Vec<_>>()
+        };
+        assert_eq!(of(0), [("1GB".to_owned(), 0), ("2MB".to_owned(), 4 << 20)]);
+        assert_eq!(of(2), [("1GB".to_owned(), 0), ("2MB".to_owned(), 0)]);
     }
 
     #[test]

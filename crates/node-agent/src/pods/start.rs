@@ -18,6 +18,8 @@ use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::{self as core, Pod};
 use k8s_openapi::api::node::v1::RuntimeClass;
 use kybern_client::transport::Resource;
+use kybern_wire::cri as pb;
+use std::collections::BTreeMap;
 
 /// When a container that could not be made is tried again.
 const RETRY: SignedDuration = SignedDuration::from_secs(10);
@@ -31,8 +33,8 @@ fn around(shared: &Shared, observed: &Observed) -> fields::Surroundings {
     fields::Surroundings {
         pod_ips: if ips.is_empty() { vec![host_ip.clone()] } else { ips },
         host_ip,
-        cpu_milli: shared.allocatable.0,
-        memory: shared.allocatable.1,
+        cpu_milli: shared.allocatable.cpu_milli,
+        memory: shared.allocatable.memory,
     }
 }
 
@@ -41,10 +43,14 @@ pub(super) async fn sandbox(worker: &mut Worker, pod: &Pod, attempt: u32) -> Res
     let shared = worker.shared.clone();
     if !config::host_network(pod) && !*shared.network_ready.borrow() {
         // The manager pokes every pod when the network comes up.
+        if !std::mem::replace(&mut worker.told_network, true) {
+            let message = "network is not ready: container runtime network not ready: waiting for the pod network";
+            shared.events.warn(&worker.subject, "NetworkNotReady", message.into());
+        }
         return Ok(false);
     }
     let cgroup = shared.cgroups.pod(resources::qos(pod), &worker.subject.uid);
-    shared.cgroups.ensure(&cgroup, &resources::pod_limits(pod))?;
+    shared.cgroups.ensure(&cgroup, &resources::pod_limits(pod, &shared.huge))?;
     let failed = |what: &str, e: Error| {
         shared.events.warn(
             &worker.subject,
@@ -119,19 +125,22 @@ pub(super) async fn container(
             watch(worker, pod, observed, name, &id, true);
             Ok(true)
         }
-        Err(Refusal::Hold(mut held)) => {
-            if worker.held.get(name).is_none_or(|h| h.waiting != held.waiting) {
-                let image = c.image.as_deref().unwrap_or_default();
-                tell(&worker.shared.events, &worker.subject, image, &held.waiting);
-            }
-            if held.waiting.reason == "FailedMount" {
-                held.waiting = Waiting { reason: "ContainerCreating".into(), message: String::new() };
-            }
-            worker.held.insert(name.to_owned(), held);
-            Ok(false)
-        }
         Err(Refusal::Error(e)) => Err(e),
+        Err(Refusal::Image(held, image)) => Ok(hold(worker, name, held, &image)),
+        Err(Refusal::Hold(held)) => Ok(hold(worker, name, held, c.image.as_deref().unwrap_or_default())),
     }
+}
+
+/// Notes that a container waits, and says so where that is news.
+fn hold(worker: &mut Worker, name: &str, mut held: Held, image: &str) -> bool {
+    if worker.held.get(name).is_none_or(|h| h.waiting != held.waiting) {
+        tell(&worker.shared.events, &worker.subject, image, &held.waiting);
+    }
+    if held.waiting.reason == "FailedMount" {
+        held.waiting = Waiting { reason: "ContainerCreating".into(), message: String::new() };
+    }
+    worker.held.insert(name.to_owned(), held);
+    false
 }
 
 /// The events of a container that must wait.
@@ -153,6 +162,8 @@ fn tell(events: &Recorder, subject: &Subject, image: &str, waiting: &Waiting) {
 enum Refusal {
     /// It waits, with a reason for the status.
     Hold(Held),
+    /// It waits for this image.
+    Image(Held, String),
     /// The runtime does not work.
     Error(Error),
 }
@@ -176,10 +187,10 @@ async fn prepare(
         Refusal::Hold(Held { waiting: Waiting { reason: reason.into(), message }, until: Some(retry) })
     };
     let reference = c.image.as_deref().unwrap_or_default();
-    let pulled = image(worker, pod, c).await?;
-    let full = crate::images::reference::normalise(reference).unwrap_or_default();
-    let image = shared.runtime.image(&full).await?.unwrap_or_default();
-    let mounted = set_up_volumes(worker, pod, observed).await.map_err(|e| hold("FailedMount", e.to_string()))?;
+    let (image, pulled) = image(worker, pod, reference, c.image_pull_policy.as_deref()).await?;
+    let images = image_volumes(worker, pod).await?;
+    let mut mounted = set_up_volumes(worker, pod, observed).await.map_err(|e| hold("FailedMount", e.to_string()))?;
+    mounted.images = images;
     let around = around(&shared, observed);
     let services = shared.services_for(pod);
     let sources = env::Sources { pod, around: &around, lookup: &shared.references, services: &services };
@@ -193,7 +204,7 @@ async fn prepare(
             volumes: &mounted,
             vars: &vars,
             image: &image,
-            memory: shared.capacity.memory,
+            machine: shared.machine(),
             target: debugged(pod, observed, &c.name),
             seccomp: shared.seccomp,
         })
@@ -220,20 +231,39 @@ async fn prepare(
     Ok(id)
 }
 
-/// Sees to a container's image; how it came, when it was pulled.
-async fn image(worker: &mut Worker, pod: &Pod, c: &core::Container) -> std::result::Result<Option<Pulled>, Refusal> {
+/// Sees to the images that are volumes; their ids by the volumes' names.
+async fn image_volumes(worker: &mut Worker, pod: &Pod) -> std::result::Result<BTreeMap<String, String>, Refusal> {
+    let mut found = BTreeMap::new();
+    for volume in pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()) {
+        let Some(source) = &volume.image else { continue };
+        let reference = source.reference.as_deref().unwrap_or_default();
+        let (image, _) = image(worker, pod, reference, source.pull_policy.as_deref()).await?;
+        found.insert(volume.name.clone(), image.id);
+    }
+    Ok(found)
+}
+
+/// Sees to an image; how it came, when it was pulled.
+async fn image(
+    worker: &mut Worker,
+    pod: &Pod,
+    reference: &str,
+    policy: Option<&str>,
+) -> std::result::Result<(pb::Image, Option<Pulled>), Refusal> {
     let shared = worker.shared.clone();
-    let reference = c.image.as_deref().unwrap_or_default();
     let keyring = keyring(worker, pod);
     let order = Order {
         pod: &worker.subject.uid,
         image: reference,
-        policy: Policy::of(c.image_pull_policy.as_deref(), reference),
+        policy: Policy::of(policy, reference),
         poke: &worker.poke,
         keyring: &keyring,
     };
     let (waiting, until) = match shared.puller.ensure(order).await {
-        Readiness::Ready { pulled } => return Ok(pulled),
+        Readiness::Ready { pulled } => {
+            let full = crate::images::reference::normalise(reference).unwrap_or_default();
+            return Ok((shared.runtime.image(&full).await?.unwrap_or_default(), pulled));
+        }
         Readiness::Pulling { begun } => {
             if begun {
                 shared.events.normal(&worker.subject, "Pulling", format!("Pulling image {reference:?}"));
@@ -242,7 +272,7 @@ async fn image(worker: &mut Worker, pod: &Pod, c: &core::Container) -> std::resu
         }
         Readiness::Waiting { reason, message, retry_at } => (Waiting { reason: reason.into(), message }, retry_at),
     };
-    Err(Refusal::Hold(Held { waiting, until }))
+    Err(Refusal::Image(Held { waiting, until }, reference.to_owned()))
 }
 
 /// What the pod's imagePullSecrets hold. One that is missing or unreadable is told and left out.

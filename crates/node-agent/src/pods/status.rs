@@ -2,7 +2,7 @@
 
 use super::observe::{Container, Observed, State};
 use super::plan::{LOST, Marks};
-use super::resize::{Granted, Pending};
+use super::resize::{self, Granted, Pending};
 use super::spec::{self, Role, is_sidecar};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
@@ -368,7 +368,9 @@ fn conditions(
     }
     let pending = facts.pending.map(|p| (p.reason.as_str(), p.message.clone()));
     raise(&mut out, "PodResizePending", pending, facts);
-    raise(&mut out, "PodResizeInProgress", facts.stuck.map(|why| ("Error", why.to_owned())), facts);
+    let running = |name: &str| facts.observed.latest(name).is_some_and(|l| l.state == State::Running);
+    let under_way = resize::in_progress(facts.granted, running).then(|| ("", String::new()));
+    raise(&mut out, "PodResizeInProgress", facts.stuck.map(|why| ("Error", why.to_owned())).or(under_way), facts);
     out
 }
 
@@ -377,7 +379,7 @@ fn raise(conditions: &mut Vec<PodCondition>, kind: &str, why: Option<(&str, Stri
     let Some((reason, message)) = why else { return conditions.retain(|c| c.type_ != kind) };
     set(conditions, kind, Ok(()), facts);
     if let Some(c) = conditions.iter_mut().find(|c| c.type_ == kind) {
-        c.reason = Some(reason.to_owned());
+        c.reason = (!reason.is_empty()).then(|| reason.to_owned());
         c.message = (!message.is_empty()).then_some(message);
     }
 }

@@ -1,11 +1,12 @@
 //! The task of one pod: observe, plan, act, report; then wait until something changes.
 
+use super::ledger::Demand;
 use super::observe::{Observed, State, observe};
 use super::plan::{self, Action, Marks, PodActions, World};
 use super::resize::{self, Granted, Pending};
 use super::status::{Ending, Waiting};
 use super::stop::{self, Stop};
-use super::{Shared, admit, config, spec, start};
+use super::{Command, Shared, admit, config, preempt, spec, start};
 use crate::error::{Error, Result};
 use crate::events::Subject;
 use jiff::{SignedDuration, Timestamp};
@@ -61,6 +62,8 @@ pub(super) struct Worker {
     pub(super) pending: Option<Pending>,
     /// Why granted resources are not applied.
     pub(super) stuck: Option<String>,
+    /// Has it been said that the pod waits for the network?
+    pub(super) told_network: bool,
     /// Where the pod is told to end for the node's sake.
     ordered: Arc<Mutex<Option<Ending>>>,
     /// Grace with which each container is being stopped, by id.
@@ -89,6 +92,7 @@ impl Worker {
             granted,
             pending: None,
             stuck: None,
+            told_network: false,
             ordered,
             shared,
             subject,
@@ -138,6 +142,7 @@ impl Worker {
             }
         }
         self.tasks.values().for_each(JoinHandle::abort);
+        self.shared.ledger.lock().leave(&self.subject.uid);
     }
 
     fn sleep_until(&self, wake: Option<Timestamp>) -> impl Future<Output = ()> + use<> {
@@ -174,9 +179,14 @@ impl Worker {
             if !self.is_static {
                 self.shared.references.acquire(pod, &self.poke).await;
             }
-            if self.acquired.replace(generation).is_none() {
-                self.refuse(pod);
+            if self.acquired.is_none() {
+                self.admit(pod).await?;
             }
+            self.acquired = Some(generation);
+        }
+        if vanished && !self.is_static {
+            // The scheduler has given its place away.
+            self.shared.ledger.lock().leave(&self.subject.uid);
         }
         if let Some(ending) = self.ordered.lock().take()
             && self.ending.is_none()
@@ -220,26 +230,46 @@ impl Worker {
             return Ok(resize::effective(pod, &self.granted));
         }
         let before = self.granted.clone();
-        self.pending = resize::grant(&mut self.granted, pod, || self.shared.room(&self.subject.uid));
+        {
+            // Two pods that grow at once must not both get the same room.
+            let mut ledger = self.shared.ledger.lock();
+            self.pending = resize::grant(&mut self.granted, pod, || self.shared.room(&ledger, &self.subject.uid));
+            if self.granted != before {
+                let mut demand = Demand::of(&resize::effective(pod, &self.granted));
+                demand.rank.critical |= self.is_static;
+                ledger.enter(&self.subject.uid, demand);
+            }
+        }
         if self.granted != before {
             self.granted.save(&self.shared.paths.pod(&self.subject.uid))?;
         }
         Ok(resize::effective(pod, &self.granted))
     }
 
-    /// A pod this node cannot run at all fails at once, unless it runs already.
-    fn refuse(&mut self, pod: &Pod) {
+    /// Lets the pod in, if the node can run it and has room for it; else it fails at once. One that runs
+    /// already is in.
+    async fn admit(&mut self, pod: &Pod) -> Result<()> {
+        let shared = self.shared.clone();
         let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or_default();
-        if !matches!(phase, "" | "Pending") {
-            return;
+        let is_known = !matches!(phase, "" | "Pending");
+        // Nobody reports a static pod to an agent that has only just begun.
+        let runs = is_known || self.is_static && !shared.runtime.sandboxes(Some(&self.subject.uid)).await?.is_empty();
+        let now = admit::Now { leaving: *shared.leaving.borrow(), pressures: &shared.pressures.borrow().clone() };
+        let unable = || {
+            let timely = || if self.is_static { None } else { admit::untimely(pod, &now) };
+            admit::refusal(pod, &shared.abilities).or_else(timely)
+        };
+        let able = if runs { None } else { unable() }.map_or(Ok(()), Err);
+        let entered = able.and_then(|()| shared.enter(pod, runs, self.is_static, &self.granted));
+        for uid in entered.as_ref().unwrap_or(&Vec::new()) {
+            // Whoever deals out the orders ends with the agent.
+            shared.orders.send(Command::End { uid: uid.clone(), ending: preempt::ending() }).await.ok();
         }
-        let now =
-            admit::Now { leaving: *self.shared.leaving.borrow(), pressures: &self.shared.pressures.borrow().clone() };
-        let refused = admit::refusal(pod, &self.shared.abilities).or_else(|| admit::untimely(pod, &now));
-        if let Some(refused) = refused.filter(|_| !self.is_static) {
-            self.shared.events.warn(&self.subject, &refused.reason, refused.message.clone());
+        if let Err(refused) = entered {
+            shared.events.warn(&self.subject, &refused.reason, refused.message.clone());
             self.ending = Some(Ending { message: format!("Pod was rejected: {}", refused.message), ..refused });
         }
+        Ok(())
     }
 
     /// Ends a pod that is past its activeDeadlineSeconds; else says when that will be.
@@ -370,12 +400,13 @@ impl Worker {
         let Some((c, _)) = pod.spec.as_ref().and_then(|s| spec::find(s, name)) else { return Ok(()) };
         let qos = super::resources::qos(pod);
         let cgroup = self.shared.cgroups.pod(qos, &self.subject.uid);
-        let (limits, before) = (super::resources::pod_limits(pod), self.shared.cgroups.memory_limit(&cgroup));
+        let (limits, before) =
+            (super::resources::pod_limits(pod, &self.shared.huge), self.shared.cgroups.memory_limit(&cgroup));
         let shrinks = matches!((before, limits.memory), (Some(old), Some(new)) if new < old);
         if !shrinks {
             self.shared.cgroups.ensure(&cgroup, &limits)?;
         }
-        let wanted = super::resources::linux(&c, qos, self.shared.capacity.memory);
+        let wanted = super::resources::linux(&c, qos, self.shared.machine());
         self.shared.runtime.update_container(id, wanted).await?;
         if shrinks {
             self.shared.cgroups.ensure(&cgroup, &limits)?;

@@ -6,6 +6,7 @@ use super::cri::{Cri, channel};
 use super::events::TaskChanged;
 use crate::config::Config;
 use crate::error::Result;
+use crate::images::import::Importer;
 use crate::images::registries::Registries;
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -40,6 +41,13 @@ impl Engine {
         match self {
             Self::Own(containerd) => Arc::new(containerd.cri()),
             Self::Foreign(cri) => Arc::new(cri.as_ref().clone()),
+        }
+    }
+    /// Puts images into it; a foreign one is only asked to pull.
+    pub fn importer(&self) -> Option<Importer> {
+        match self {
+            Self::Own(containerd) => Some(Importer::new(containerd.channel())),
+            Self::Foreign(_) => None,
         }
     }
     /// Forwards events. Of a foreign runtime there are none: the relist sees what it does.

@@ -14,6 +14,8 @@ pub struct State {
     pub sandboxes: BTreeMap<String, pb::PodSandboxStatus>,
     /// Containers by id, with their sandbox.
     pub containers: BTreeMap<String, (String, pb::ContainerStatus)>,
+    /// What containers were made from, by id.
+    pub configs: BTreeMap<String, pb::ContainerConfig>,
     /// Images that are there.
     pub images: BTreeSet<String>,
     /// Images a pull finds.
@@ -154,6 +156,7 @@ impl Runtime for Fake {
         let metadata = config.metadata.clone().unwrap_or_default();
         let mut state = self.act("CreateContainer", &metadata.name)?;
         let id = state.id("c");
+        state.configs.insert(id.clone(), config.clone());
         let status = pb::ContainerStatus {
             id: id.clone(),
             metadata: Some(metadata),

@@ -7,6 +7,7 @@ mod downward_api;
 mod empty_dir;
 mod host_path;
 pub mod local;
+mod nfs;
 pub mod payload;
 mod persistent_volume_claim;
 mod projected;
@@ -17,13 +18,13 @@ pub mod token;
 use crate::config::Paths;
 use crate::error::{Error, Result};
 use crate::pods::fields::Surroundings;
-use crate::references::Lookup;
+use crate::references::{Claim, Lookup};
 use crate::teardown::unmount_below;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, Volume};
 use nix::mount::{MsFlags, mount};
 use payload::Payload;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use token::Tokens;
 
@@ -53,6 +54,10 @@ impl Context<'_> {
 pub struct Mounted {
     /// Host path of each volume, by name.
     pub paths: BTreeMap<String, PathBuf>,
+    /// Those that are images: name and the image's id, once it is there.
+    pub images: BTreeMap<String, String>,
+    /// Names of those that no container may write to.
+    pub read_only: BTreeSet<String>,
     /// When to set up again, although no object changes.
     pub refresh: Option<Timestamp>,
 }
@@ -63,6 +68,8 @@ enum Kind<'a> {
     Host(PathBuf),
     /// Files to write, in memory or on disk.
     Files { payload: Payload, memory: bool },
+    /// A directory of another machine.
+    Nfs(nfs::Export),
     /// An empty directory.
     Empty(&'a k8s_openapi::api::core::v1::EmptyDirVolumeSource),
 }
@@ -83,10 +90,17 @@ pub async fn set_up(
     let mut mounted = Mounted::default();
     let uid = pod.metadata.uid.as_deref().unwrap_or_default();
     for volume in pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()) {
+        if volume.image.is_some() {
+            // The runtime mounts it; whoever makes a container sees to it that it is there.
+            continue;
+        }
         let dir = paths.pod(uid).join("volumes").join(&volume.name);
         let kind = resolve(&mut context, paths, volume).await.map_err(|e| failed(volume, e))?;
-        let path = make(&context, kind, dir).map_err(|e| failed(volume, e))?;
+        let path = make(&context, kind, dir).await.map_err(|e| failed(volume, e))?;
         mounted.paths.insert(volume.name.clone(), path);
+        if volume.persistent_volume_claim.as_ref().is_some_and(|c| c.read_only == Some(true)) {
+            mounted.read_only.insert(volume.name.clone());
+        }
     }
     mounted.refresh = context.refresh;
     Ok(mounted)
@@ -101,8 +115,19 @@ fn failed(volume: &Volume, error: Error) -> Error {
 
 /// The first volume of a kind this agent cannot mount, with the field that says so.
 pub fn unsupported(pod: &Pod) -> Option<(String, String)> {
-    let known =
-        ["emptyDir", "hostPath", "configMap", "secret", "projected", "downwardAPI", "persistentVolumeClaim", "name"];
+    let known = [
+        "emptyDir",
+        "hostPath",
+        "configMap",
+        "secret",
+        "projected",
+        "downwardAPI",
+        "persistentVolumeClaim",
+        "ephemeral",
+        "nfs",
+        "image",
+        "name",
+    ];
     pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()).find_map(|v| {
         let json = serde_json::to_value(v).ok()?;
         let kind = json.as_object()?.keys().find(|k| !known.contains(&k.as_str()))?.clone();
@@ -112,7 +137,15 @@ pub fn unsupported(pod: &Pod) -> Option<(String, String)> {
 
 async fn resolve<'a>(context: &mut Context<'_>, paths: &Paths, volume: &'a Volume) -> Result<Kind<'a>> {
     if let Some(source) = &volume.persistent_volume_claim {
-        return persistent_volume_claim::resolve(context, paths, source).await;
+        let claim = Claim { name: &source.claim_name, made_for_pod: false };
+        return persistent_volume_claim::resolve(context, paths, claim).await;
+    }
+    if volume.ephemeral.is_some() {
+        let name = format!("{}-{}", context.pod.metadata.name.as_deref().unwrap_or_default(), volume.name);
+        return persistent_volume_claim::resolve(context, paths, Claim { name: &name, made_for_pod: true }).await;
+    }
+    if let Some(source) = &volume.nfs {
+        return Ok(Kind::Nfs(nfs::Export::of(source, Vec::new())));
     }
     if let Some(source) = &volume.host_path {
         return host_path::resolve(source).map(Kind::Host);
@@ -135,17 +168,21 @@ async fn resolve<'a>(context: &mut Context<'_>, paths: &Paths, volume: &'a Volum
     }
 }
 
-fn make(context: &Context<'_>, kind: Kind<'_>, dir: PathBuf) -> Result<PathBuf> {
+async fn make(context: &Context<'_>, kind: Kind<'_>, dir: PathBuf) -> Result<PathBuf> {
     match kind {
         Kind::Host(path) => Ok(path),
+        Kind::Nfs(export) => {
+            nfs::set_up(&export, &dir, nfs::MOUNT).await?;
+            Ok(dir)
+        }
         Kind::Empty(source) => {
-            empty_dir::make(source, &dir, context.fs_group())?;
+            empty_dir::make(source, &dir, context.pod, context.fs_group())?;
             Ok(dir)
         }
         Kind::Files { payload, memory } => {
             std::fs::create_dir_all(&dir).map_err(Error::file("create", &dir))?;
             if memory {
-                ensure_tmpfs(&dir, None)?;
+                ensure_mounted(&dir, "tmpfs", &tmpfs_options(None))?;
             }
             atomic::write(&dir, &payload, context.fs_group(), context.now)?;
             Ok(dir)
@@ -153,16 +190,19 @@ fn make(context: &Context<'_>, kind: Kind<'_>, dir: PathBuf) -> Result<PathBuf> 
     }
 }
 
-/// Mounts a tmpfs on a directory, unless there is one.
-fn ensure_tmpfs(dir: &Path, size: Option<i64>) -> Result<()> {
+/// Mounts a file system of memory on a directory, unless there is one.
+fn ensure_mounted(dir: &Path, kind: &str, options: &str) -> Result<()> {
     use std::os::unix::fs::MetadataExt;
     let device = |p: &Path| std::fs::metadata(p).map(|m| m.dev()).ok();
     if device(dir) != dir.parent().and_then(device) {
         return Ok(());
     }
-    let options = size.map_or_else(|| "mode=0755".to_owned(), |s| format!("mode=0777,size={s}"));
-    mount(Some("tmpfs"), dir, Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, Some(options.as_str()))
-        .map_err(|e| Error::file("mount a tmpfs on", dir)(e.into()))
+    mount(Some(kind), dir, Some(kind), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, Some(options))
+        .map_err(|e| Error::file("mount memory on", dir)(e.into()))
+}
+
+fn tmpfs_options(size: Option<i64>) -> String {
+    size.map_or_else(|| "mode=0755".to_owned(), |s| format!("mode=0777,size={s}"))
 }
 
 /// Undoes a pod's mounts and removes its directory; idempotent.

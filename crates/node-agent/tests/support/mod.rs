@@ -69,8 +69,17 @@ fn assert_nothing_left(dir: &Path, cgroup_root: &str) {
     }
 }
 
-/// Imports an image whose file system is busybox alone, from a `docker save` archive.
+/// Imports an image whose file system is busybox alone.
 pub async fn import_busybox(containerd: &Containerd, dir: &Path) {
+    let path = dir.join("busybox.tar");
+    std::fs::write(&path, busybox_archive(BUSYBOX)).expect("archive");
+    let bundle = archive::open(&path, &dir.join("scratch")).expect("bundle");
+    let names = Importer::new(containerd.channel()).import(&bundle, &containerd.cri(), "test").await.expect("import");
+    assert_eq!(names, [BUSYBOX]);
+}
+
+/// A `docker save` archive of an image of this name, whose file system is busybox alone.
+pub fn busybox_archive(name: &str) -> Vec<u8> {
     let busybox = std::fs::read("/bin/busybox").expect("busybox-static is installed");
     let rootfs = layer(&[
         ("bin/busybox", 0o755, &busybox),
@@ -79,19 +88,14 @@ pub async fn import_busybox(containerd: &Containerd, dir: &Path) {
         ("etc/group", 0o644, b"root:x:0:\nnogroup:x:65534:\n"),
         ("tmp/.keep", 0o644, b""),
     ]);
-    let manifest = format!(r#"[{{"Config":"c.json","RepoTags":["{BUSYBOX}"],"Layers":["layer.tar"]}}]"#);
+    let manifest = format!(r#"[{{"Config":"c.json","RepoTags":["{name}"],"Layers":["layer.tar"]}}]"#);
     let digest = archive::digest_of(&rootfs);
     let config = format!(
         r#"{{"architecture":"amd64","os":"linux","config":{{"Env":["PATH=/bin"]}},"rootfs":{{"type":"layers","diff_ids":["{digest}"]}}}}"#
     );
-    let tar = layer(&[
+    layer(&[
         ("c.json", 0o644, config.as_bytes()),
         ("layer.tar", 0o644, &rootfs),
         ("manifest.json", 0o644, manifest.as_bytes()),
-    ]);
-    let path = dir.join("busybox.tar");
-    std::fs::write(&path, tar).expect("archive");
-    let bundle = archive::open(&path, &dir.join("scratch")).expect("bundle");
-    let names = Importer::new(containerd.channel()).import(&bundle, &containerd.cri(), "test").await.expect("import");
-    assert_eq!(names, [BUSYBOX]);
+    ])
 }

@@ -23,7 +23,7 @@ mod service;
 mod service_account;
 mod service_rules;
 mod service_update;
-mod storage_rules;
+pub(crate) mod storage_rules;
 
 use crate::kind::{KindDef, View};
 use crate::tree;

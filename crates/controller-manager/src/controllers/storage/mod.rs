@@ -2,12 +2,14 @@
 //! while it is used.
 
 mod claims;
+mod ephemeral;
 mod local_path;
 mod protection;
 mod reclaim;
 mod rows;
 mod volumes;
 
+pub(crate) use ephemeral::def as ephemeral;
 pub(crate) use local_path::def as local_path;
 pub(crate) use protection::{claims as protect_claims, volumes as protect_volumes};
 pub(crate) use rows::{claim as claim_row, class as class_row, volume as volume_row};

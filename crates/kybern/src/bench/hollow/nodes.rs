@@ -11,12 +11,13 @@ use kybern_node_agent::node::capacity::Capacity;
 use kybern_node_agent::node::lease;
 use kybern_node_agent::node::status::{Health, conditions, resources};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// What each node has to give: a common machine.
-const CAPACITY: Capacity = Capacity { cpu_milli: 32_000, memory: 256 << 30, disk: 1 << 40 };
+const CAPACITY: Capacity = Capacity { cpu_milli: 32_000, memory: 256 << 30, disk: 1 << 40, huge: BTreeMap::new() };
 /// The leases' period, over which the nodes are spread.
 const SPREAD: Duration = Duration::from_secs(10);
 
