@@ -18,6 +18,7 @@ mod resource_quota;
 mod runtime_class;
 mod service_account;
 mod storage_in_use;
+mod topology_labels;
 
 use crate::plugin::Plugin;
 use std::sync::Arc;
@@ -45,6 +46,7 @@ pub(crate) static TABLE: &[Row] = &[
     (|| Arc::new(certificate_subject::CertificateSubjectRestriction), true),
     (|| Arc::new(default_classes::DefaultIngressClass), true),
     (|| Arc::new(external_ips::DenyServiceExternalIPs), true),
+    (|| Arc::new(topology_labels::PodTopologyLabels), true),
     // last: what another plugin refuses is not counted
     (|| Arc::new(resource_quota::ResourceQuota), true),
 ];

@@ -28,6 +28,7 @@ fn plugins_run_in_kubernetes_order() {
         "CertificateSubjectRestriction",
         "DefaultIngressClass",
         "DenyServiceExternalIPs",
+        "PodTopologyLabels",
         "ResourceQuota",
     ];
     assert!(order.windows(2).all(|pair| place(pair[0]) < place(pair[1])), "{names:?}");

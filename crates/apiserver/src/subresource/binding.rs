@@ -98,9 +98,12 @@ fn bound(stored: &Stored, binding: &Value, node: &str, now: jiff::Timestamp) -> 
             None => drop(meta.remove(key)),
         }
     }
-    if let Some(more) = binding["metadata"]["annotations"].as_object() {
-        let annotations = meta.entry("annotations").or_insert_with(|| json!({}));
-        more.iter().for_each(|(k, v)| annotations[k] = v.clone());
+    // What the Binding carries goes onto the pod, over what is there.
+    for carried in ["annotations", "labels"] {
+        if let Some(more) = binding["metadata"][carried].as_object() {
+            let kept = meta.entry(carried).or_insert_with(|| json!({}));
+            more.iter().for_each(|(k, v)| kept[k] = v.clone());
+        }
     }
     pod["spec"]["nodeName"] = node.into();
     // The nomination has done its work.

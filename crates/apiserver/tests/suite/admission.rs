@@ -117,3 +117,36 @@ async fn the_namespaces_a_cluster_needs_stay() {
         assert_eq!(verdict(&answer), "403 Forbidden", "{name}");
     }
 }
+
+#[tokio::test]
+async fn a_pod_carries_the_zone_of_its_node() {
+    let world = World::start().await;
+    let mut node = objects::node("n1");
+    node["metadata"]["labels"] =
+        json!({"topology.kubernetes.io/zone": "z", "topology.kubernetes.io/region": "r", "other": "x"});
+    create(&world, "/api/v1/nodes", &node).await;
+    let wanted = json!({"topology.kubernetes.io/zone": "z", "topology.kubernetes.io/region": "r"});
+    let labels = async |pod: &str| {
+        world.call("GET", &format!("{PODS}/{pod}"), &none()).await.json()["metadata"]["labels"].clone()
+    };
+
+    let mut free = objects::pod("free");
+    free["metadata"]["labels"] =
+        json!({"topology.kubernetes.io/zone": "wished for", "topology.kubernetes.io/region": "r"});
+    create(&world, PODS, &free).await;
+    create(&world, &format!("{PODS}/free/binding"), &binding("free")).await;
+    assert_eq!(labels("free").await, wanted, "what is so wins over what was wished for");
+
+    let mut placed = objects::pod("placed");
+    placed["metadata"]["labels"] = json!({"topology.kubernetes.io/region": "own"});
+    placed["spec"]["nodeName"] = "n1".into();
+    create(&world, PODS, &placed).await;
+    let own = json!({"topology.kubernetes.io/zone": "z", "topology.kubernetes.io/region": "own"});
+    assert_eq!(labels("placed").await, own);
+
+    let mut carried = binding("later");
+    carried["metadata"]["labels"] = json!({"topology.kubernetes.io/zone": "carried"});
+    create(&world, PODS, &objects::pod("later")).await;
+    create(&world, &format!("{PODS}/later/binding"), &carried).await;
+    assert_eq!(labels("later").await["topology.kubernetes.io/zone"], "carried");
+}
