@@ -1,7 +1,6 @@
 //! Certificates, from an openssl key to a working kubeconfig, and what strangers get.
 
-use kybern_e2e::{Namespace, Scratch, ensure, eventually, run};
-use std::path::Path;
+use kybern_e2e::{Namespace, Scratch, ensure, eventually, run, shell};
 use std::process::Command;
 
 fn openssl(args: &[&str]) -> String {
@@ -10,8 +9,8 @@ fn openssl(args: &[&str]) -> String {
     String::from_utf8_lossy(&out.stdout).into_owned()
 }
 
-/// A kubeconfig like the administrator's, with another client certificate.
-fn kubeconfig(dir: &Scratch, certificate: &Path, key: &str) -> String {
+/// A kubeconfig like the administrator's, with other credentials: flags of `kubectl config set-credentials`.
+fn kubeconfig(dir: &Scratch, credentials: &[&str]) -> String {
     let config = dir.file("config");
     let server = run(&["config", "view", "--minify", "-o", "jsonpath={.clusters[0].cluster.server}"], None).unwrap();
     let ca = run(
@@ -27,7 +26,7 @@ fn kubeconfig(dir: &Scratch, certificate: &Path, key: &str) -> String {
         run(&all, None).unwrap();
     };
     set(&["set-cluster", "c", "--server", &server, "--certificate-authority", &ca_file]);
-    set(&["set-credentials", "u", "--client-certificate", certificate.to_str().unwrap(), "--client-key", key]);
+    set(&[&["set-credentials", "u"], credentials].concat());
     set(&["set-context", "x", "--cluster", "c", "--user", "u"]);
     set(&["use-context", "x"]);
     config
@@ -58,7 +57,7 @@ fn a_certificate_request_is_approved_signed_and_works_within_its_role() {
     std::fs::write(dir.file("jane.b64"), issued).unwrap();
     let certificate = dir.file("jane.crt");
     std::fs::write(&certificate, openssl(&["base64", "-d", "-A", "-in", &dir.file("jane.b64")])).unwrap();
-    let config = kubeconfig(&dir, Path::new(&certificate), &key);
+    let config = kubeconfig(&dir, &["--client-certificate", &certificate, "--client-key", &key]);
 
     let as_jane = |args: &[&str]| {
         let mut all = vec!["--kubeconfig", config.as_str(), "-n", ns.name()];
@@ -92,7 +91,41 @@ fn a_certificate_of_a_foreign_authority_is_unauthorized() {
         "-subj",
         "/CN=eve/O=system:masters",
     ]);
-    let config = kubeconfig(&dir, Path::new(&certificate), &key);
+    let config = kubeconfig(&dir, &["--client-certificate", &certificate, "--client-key", &key]);
     let text = format!("{:#}", run(&["--kubeconfig", &config, "get", "pods"], None).unwrap_err());
     assert!(text.contains("Unauthorized") || text.contains("must be logged in"), "{text}");
+}
+
+#[test]
+fn a_pods_token_is_its_accounts_and_opens_what_its_roles_do() {
+    let (ns, dir) = (Namespace::new("inpod"), Scratch::new("inpod"));
+    ns.say(&["create", "serviceaccount", "web"]);
+    ns.say(&["create", "role", "pods", "--verb=get,list", "--resource=pods"]);
+    ns.say(&["create", "rolebinding", "web", "--role=pods", &format!("--serviceaccount={}:web", ns.name())]);
+    ns.apply(&shell("client", "sleep 600").replace("spec:\n", "spec:\n  serviceAccountName: web\n"));
+    ns.ready("client");
+    let mount = "/var/run/secrets/kubernetes.io/serviceaccount";
+    let mounted = ns.say(&["exec", "client", "--", "ls", mount]);
+    assert_eq!(mounted.split_whitespace().collect::<Vec<_>>(), ["ca.crt", "namespace", "token"]);
+    // The image's tools speak no TLS that the API takes: reach it from the pod, and speak from here.
+    ns.say(&["exec", "client", "--", "timeout", "5", "nc", "-z", "kubernetes.default.svc", "443"]);
+    let token = ns.say(&["exec", "client", "--", "cat", &format!("{mount}/token")]);
+    let ask = |token: &str, resource: &str| {
+        let config = kubeconfig(&dir, &["--token", token]);
+        run(&["--kubeconfig", &config, "-n", ns.name(), "get", resource, "-o", "name"], None)
+    };
+    let seen = eventually("the account's role is honoured", || ask(&token, "pods"));
+    assert_eq!(seen.trim(), "pod/client");
+    let text = format!("{:#}", ask(&token, "secrets").unwrap_err());
+    assert!(text.contains("(Forbidden)") && text.contains(&format!("serviceaccount:{}:web", ns.name())), "{text}");
+    let forged = format!("{}AAAA", &token[..token.len() - 4]);
+    let text = format!("{:#}", ask(&forged, "pods").unwrap_err());
+    assert!(text.contains("Unauthorized") || text.contains("must be logged in"), "{text}");
+    // What a token is bound to is gone: so is the token.
+    ns.say(&["delete", "pod", "client"]);
+    eventually("the token has died with its pod", || {
+        let refused = ask(&token, "pods")
+            .is_err_and(|e| format!("{e:#}").contains("nauthorized") || format!("{e:#}").contains("logged in"));
+        ensure(refused, || "still let in".into())
+    });
 }
