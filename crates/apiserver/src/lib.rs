@@ -10,6 +10,7 @@
 //! watches share those bytes; nothing but health is answered before the store has caught up with its
 //! cluster; a write whose outcome is unknown is never proposed again.
 
+pub mod audit;
 pub mod cache;
 pub mod config;
 pub mod discovery;

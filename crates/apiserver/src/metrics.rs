@@ -11,7 +11,6 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// What a request is counted under: closed sets only, or names of served resources.
@@ -71,7 +70,6 @@ pub struct Metrics {
     durations: Family<Labels, Histogram, fn() -> Histogram>,
     inflight: Gauge,
     levels: Levels,
-    served: AtomicU64,
 }
 
 /// A priority level.
@@ -139,7 +137,7 @@ impl Metrics {
         );
         registry.register("apiserver_current_inflight_requests", "Requests under way.", inflight.clone());
         let levels = Levels::registered(&mut registry);
-        Self { registry, requests, durations, inflight, levels, served: AtomicU64::new(0) }
+        Self { registry, requests, durations, inflight, levels }
     }
 
     /// A request has begun.
@@ -153,12 +151,6 @@ impl Metrics {
         self.durations.get_or_create(&l).observe(took.as_secs_f64());
         let Labels { verb, group, version, resource, subresource, scope } = l;
         self.requests.get_or_create(&Coded { verb, group, version, resource, subresource, scope, code }).inc();
-    }
-
-    /// An id for one request, unique in this process' life.
-    pub fn audit_id(&self) -> String {
-        let n = self.served.fetch_add(1, Ordering::Relaxed);
-        format!("{:08x}-0000-4000-8000-{n:012x}", std::process::id())
     }
 
     /// The text a scraper reads.

@@ -1,6 +1,6 @@
 //! Accepts connections: TLS, HTTP/1.1 and HTTP/2 on one port, limits, and a drain with a deadline.
 
-use crate::doors::grpc::PeerChain;
+use crate::doors::grpc::{PeerAddress, PeerChain};
 use crate::server::ApiServer;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -54,21 +54,22 @@ impl ApiServer {
 
     async fn connection(&self, stream: TcpStream, acceptor: Option<TlsAcceptor>) {
         stream.set_nodelay(true).ok();
+        let address = stream.peer_addr().ok().map(|a| PeerAddress(a.ip()));
         let Some(acceptor) = acceptor else {
-            return self.http(stream, PeerChain::default()).await;
+            return self.http(stream, PeerChain::default(), address).await;
         };
         match tokio::time::timeout(self.0.config.handshake_timeout, acceptor.accept(stream)).await {
             Ok(Ok(tls)) => {
                 let certificates = tls.get_ref().1.peer_certificates().unwrap_or_default();
                 let chain = PeerChain(Arc::new(certificates.iter().map(|c| c.as_ref().to_vec()).collect()));
-                self.http(tls, chain).await;
+                self.http(tls, chain, address).await;
             }
             Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
             Err(_) => tracing::debug!("TLS handshake took too long"),
         }
     }
 
-    async fn http<S>(&self, stream: S, chain: PeerChain)
+    async fn http<S>(&self, stream: S, chain: PeerChain, address: Option<PeerAddress>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -77,6 +78,7 @@ impl ApiServer {
             let (server, chain) = (server.clone(), chain.clone());
             async move {
                 request.extensions_mut().insert(chain);
+                address.and_then(|a| request.extensions_mut().insert(a));
                 Ok::<_, Infallible>(match server.grpc(request).await {
                     Ok(answer) => answer,
                     Err(request) => server.handle(request).await,

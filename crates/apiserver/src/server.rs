@@ -1,5 +1,6 @@
 //! The server as a handle: its parts, and the tasks it owns.
 
+use crate::audit::{Audit, Auditor};
 use crate::cache::Caches;
 use crate::cache::window::Bounds;
 use crate::config::Config;
@@ -54,6 +55,8 @@ pub struct Parts {
     pub kinds: Vec<Arc<KindDef>>,
     /// Paths of the binary's own, by their whole path.
     pub paths: Vec<(String, Arc<dyn PathHandler>)>,
+    /// Who did what is written down; None: it is not.
+    pub audit: Option<Audit>,
     /// Where the parts below register their figures; `/metrics` shows them with the server's own.
     pub metrics: Registry,
 }
@@ -89,6 +92,7 @@ pub(crate) struct Inner {
     pub(crate) ranges: Ranges,
     pub(crate) metrics: crate::metrics::Metrics,
     pub(crate) fairness: Fairness,
+    pub(crate) auditor: Auditor,
     pub(crate) rounds: Rounds,
     pub(crate) recovery: Arc<Recovery>,
     /// The nodes that connections go to.
@@ -126,6 +130,7 @@ impl ApiServer {
         let server = Self(Arc::new(Inner {
             ranges: parts.config.ranges,
             fairness: Fairness::new(&parts.config),
+            auditor: Auditor::new(parts.audit, parts.clock.clone(), kinds.clone(), parts.ids.as_ref()),
             rounds: Rounds::default(),
             recovery: Arc::default(),
             config: parts.config,

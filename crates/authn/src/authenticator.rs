@@ -13,6 +13,9 @@ pub struct Credentials<'a> {
     pub chain: &'a [Vec<u8>],
     /// The bearer token.
     pub bearer: Option<&'a str>,
+    /// Whom a token has to be for (TokenReview); empty: this API server. Tokens that name no audience are
+    /// for the API server alone.
+    pub audiences: &'a [String],
     /// The URL path of the request: anonymous requests pass on health paths only. Empty: none.
     pub path: &'a str,
     /// Wall-clock time, seconds since the epoch.

@@ -23,7 +23,8 @@ pub struct BootstrapTokens;
 
 impl Authenticator for BootstrapTokens {
     fn authenticate(&self, credentials: &Credentials<'_>, objects: &dyn Lister) -> Outcome {
-        let Some((id, secret)) = credentials.bearer.and_then(split) else { return Outcome::NoOpinion };
+        let token = credentials.bearer.filter(|_| credentials.audiences.is_empty());
+        let Some((id, secret)) = token.and_then(split) else { return Outcome::NoOpinion };
         let object = objects.get("", "secrets", NAMESPACE, &format!("{SECRET_PREFIX}{id}"));
         let Some(object) = object else { return Outcome::Absent(format!("bootstrap token {id}: no such token")) };
         match check(&object, id, secret, credentials.now) {

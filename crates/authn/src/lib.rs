@@ -18,6 +18,7 @@ mod error;
 pub mod issuer;
 pub mod join;
 pub mod pki;
+pub mod revocation;
 pub mod seal;
 mod service_account;
 #[cfg(test)]

@@ -144,7 +144,7 @@ impl ServiceAccountTokens {
 impl Authenticator for ServiceAccountTokens {
     fn authenticate(&self, credentials: &Credentials<'_>, objects: &dyn Lister) -> Outcome {
         let Some(token) = credentials.bearer else { return Outcome::NoOpinion };
-        match self.review(token, &[], credentials.now, objects) {
+        match self.review(token, credentials.audiences, credentials.now, objects) {
             Ok(identity) => Outcome::Known(identity.user),
             Err(Refusal::Foreign) => Outcome::NoOpinion,
             Err(Refusal::Bad(why)) => Outcome::Rejected(format!("service-account token: {why}")),

@@ -6,6 +6,7 @@
 use crate::authenticator::{Authenticator, Credentials, Outcome};
 use crate::error::{Error, Result};
 use crate::pki::fingerprint;
+use crate::revocation::Revoked;
 use arc_swap::ArcSwap;
 use kybern_api::attributes::UserInfo;
 use kybern_api::seam::Lister;
@@ -21,6 +22,9 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// Where Kubernetes puts a user's uid into a subject.
 const UID: Oid<'static> = oid!(1.3.6.1.4.1.57683.2);
+/// Under this a user carries what tells its certificate from others.
+const CREDENTIAL_ID: &str = "authentication.kubernetes.io/credential-id";
+const FINGERPRINT: &str = "X509SHA256=";
 /// Good certificates remembered; more than a large cluster has clients.
 const CACHE_LIMIT: usize = 16_384;
 
@@ -29,6 +33,7 @@ const CACHE_LIMIT: usize = 16_384;
 pub struct X509 {
     trust: ArcSwap<Trust>,
     good: RwLock<HashMap<Vec<u8>, Good>>,
+    revoked: Revoked,
 }
 
 /// The CAs of one moment. A new set is a new generation, which ends all remembered verdicts.
@@ -73,7 +78,7 @@ impl X509 {
     /// At a certificate that cannot be a CA's.
     pub fn new(authorities: &[CertificateDer<'_>]) -> Result<Self> {
         let trust = Trust { generation: 0, anchors: anchors(authorities)? };
-        Ok(Self { trust: ArcSwap::from_pointee(trust), good: RwLock::default() })
+        Ok(Self { trust: ArcSwap::from_pointee(trust), good: RwLock::default(), revoked: Revoked::default() })
     }
 
     /// Trusts these CAs from now on, also on open connections.
@@ -94,6 +99,15 @@ impl X509 {
         (found.generation == generation && found.span.contains(now)).then(|| found.user.clone())
     }
 
+    fn unless_revoked(&self, user: UserInfo, objects: &dyn Lister) -> Outcome {
+        let credential = user.extra.get(CREDENTIAL_ID).and_then(|ids| ids.first());
+        let fingerprint = credential.and_then(|id| id.strip_prefix(FINGERPRINT)).unwrap_or_default();
+        match self.revoked.reason(fingerprint, objects) {
+            Some(why) => Outcome::Rejected(format!("client certificate {fingerprint}: revoked: {why}")),
+            None => Outcome::Known(user),
+        }
+    }
+
     fn remember(&self, leaf: &[u8], found: Good, now: i64) {
         let mut good = self.good.write();
         if good.len() >= CACHE_LIMIT {
@@ -107,17 +121,17 @@ impl X509 {
 }
 
 impl Authenticator for X509 {
-    fn authenticate(&self, credentials: &Credentials<'_>, _objects: &dyn Lister) -> Outcome {
+    fn authenticate(&self, credentials: &Credentials<'_>, objects: &dyn Lister) -> Outcome {
         let Some((leaf, rest)) = credentials.chain.split_first() else { return Outcome::NoOpinion };
         let trust = self.trust.load();
         if let Some(user) = self.remembered(leaf, trust.generation, credentials.now) {
-            return Outcome::Known(user);
+            return self.unless_revoked(user, objects);
         }
         match judge(&trust, leaf, rest, credentials.now) {
             Ok(found) => {
                 let user = found.user.clone();
                 self.remember(leaf, found, credentials.now);
-                Outcome::Known(user)
+                self.unless_revoked(user, objects)
             }
             Err(why) => Outcome::Rejected(format!("client certificate {}: {why}", fingerprint(leaf))),
         }
@@ -181,11 +195,11 @@ fn user(certificate: &X509Certificate<'_>, der: &[u8]) -> std::result::Result<Us
     if name.is_empty() {
         return Err("no common name in the subject".into());
     }
-    let credential = format!("X509SHA256={}", fingerprint(der));
+    let credential = format!("{FINGERPRINT}{}", fingerprint(der));
     Ok(UserInfo {
         name,
         uid: one(texts(&UID)?, "uid")?,
         groups: texts(&OID_X509_ORGANIZATION_NAME)?,
-        extra: BTreeMap::from([("authentication.kubernetes.io/credential-id".to_owned(), vec![credential])]),
+        extra: BTreeMap::from([(CREDENTIAL_ID.to_owned(), vec![credential])]),
     })
 }

@@ -29,6 +29,17 @@ pub enum Command {
     /// Make, list and delete join tokens
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Make kubeconfigs for users
+    #[command(subcommand)]
+    Kubeconfig(KubeconfigCommand),
+    /// Look at the cluster's certificates; revoke one that leaked
+    #[command(subcommand)]
+    Certificate(CertificateCommand),
+    /// Ask who may do what
+    #[command(subcommand)]
+    Auth(AuthCommand),
+    /// Look for what is wrong with this server
+    Doctor(DoctorArgs),
     /// Load for measurements
     #[command(subcommand)]
     Bench(BenchCommand),
@@ -82,6 +93,22 @@ pub struct ServerArgs {
     /// KubeSchedulerConfiguration: profiles, plugins and their arguments
     #[arg(long)]
     pub kube_scheduler_config: Option<PathBuf>,
+    /// Which requests are written down, and how much of them (audit.k8s.io/v1 Policy) [default: who did
+    /// what, without health, discovery and what nodes and components do all the time]
+    #[arg(long)]
+    pub audit_policy_file: Option<PathBuf>,
+    /// Where they are written down; none: nowhere [default: server/audit/audit.log in the data directory]
+    #[arg(long)]
+    pub audit_log_path: Option<PathBuf>,
+    /// Days for which turned-over audit logs are kept [default: 30]
+    #[arg(long)]
+    pub audit_log_maxage: Option<u32>,
+    /// How many of them are kept [default: 10]
+    #[arg(long)]
+    pub audit_log_maxbackup: Option<u32>,
+    /// Megabytes after which the audit log is turned over [default: 100]
+    #[arg(long)]
+    pub audit_log_maxsize: Option<u32>,
     /// Send traces to this OTLP endpoint, http://HOST:4317
     #[arg(long, env = "KYBERN_OTLP_ENDPOINT")]
     pub otlp_endpoint: Option<String>,
@@ -281,6 +308,105 @@ pub enum TokenCommand {
         /// Data directory of this server
         #[arg(long, short = 'd', default_value = "/var/lib/kybern")]
         data_dir: PathBuf,
+        /// Kubeconfig to reach the cluster with
+        #[arg(long, env = "KUBECONFIG", default_value = "/etc/kybern/kybern.yaml")]
+        kubeconfig: PathBuf,
+    },
+}
+
+/// Flags of `kybern doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Check what a hardening guide asks for: each line passes, or says what to do
+    #[arg(long)]
+    pub security: bool,
+    /// Data directory of this server
+    #[arg(long, short = 'd', default_value = "/var/lib/kybern")]
+    pub data_dir: PathBuf,
+    /// Kubeconfig of an administrator
+    #[arg(long, env = "KUBECONFIG", default_value = "/etc/kybern/kybern.yaml")]
+    pub kubeconfig: PathBuf,
+}
+
+/// `kybern kubeconfig`
+#[derive(Debug, Subcommand)]
+pub enum KubeconfigCommand {
+    /// Make a user's certificate and print a kubeconfig with it
+    Create {
+        /// Name of the user
+        user: String,
+        /// Group of the user; may be given several times
+        #[arg(long = "group")]
+        groups: Vec<String>,
+        /// How long the certificate lives, for example 24h or 90d
+        #[arg(long, default_value = "365d")]
+        expires: String,
+        /// Write it to this file (mode 600) instead
+        #[arg(long, short = 'o')]
+        output: Option<PathBuf>,
+        /// Allow names and groups that begin with system:
+        #[arg(long)]
+        reserved: bool,
+        /// Data directory of this server
+        #[arg(long, short = 'd', default_value = "/var/lib/kybern")]
+        data_dir: PathBuf,
+        /// Kubeconfig that names the cluster's address
+        #[arg(long, env = "KUBECONFIG", default_value = "/etc/kybern/kybern.yaml")]
+        kubeconfig: PathBuf,
+    },
+}
+
+/// `kybern certificate`
+#[derive(Debug, Subcommand)]
+pub enum CertificateCommand {
+    /// List the cluster's CAs
+    List {
+        /// Data directory of this server
+        #[arg(long, short = 'd', default_value = "/var/lib/kybern")]
+        data_dir: PathBuf,
+    },
+    /// Fail when a CA expires soon
+    Check {
+        /// How soon
+        #[arg(long, default_value = "90d")]
+        within: String,
+        /// Data directory of this server
+        #[arg(long, short = 'd', default_value = "/var/lib/kybern")]
+        data_dir: PathBuf,
+    },
+    /// Refuse a client certificate from now on, on every server
+    Revoke {
+        /// A PEM file with it, or its SHA-256 (the audit log's X509SHA256=...)
+        certificate: String,
+        /// Why
+        #[arg(long, default_value = "leaked")]
+        reason: String,
+        /// Kubeconfig to reach the cluster with
+        #[arg(long, env = "KUBECONFIG", default_value = "/etc/kybern/kybern.yaml")]
+        kubeconfig: PathBuf,
+    },
+}
+
+/// `kybern auth`
+#[derive(Debug, Subcommand)]
+pub enum AuthCommand {
+    /// Say whether a user may do something, and which binding allows it
+    Why {
+        /// Name of the user
+        user: String,
+        /// Verb, for example list
+        verb: String,
+        /// Resource (pods, deploy, pods/log, widgets.example.org) or a path (/metrics)
+        resource: String,
+        /// Group of the user; may be given several times
+        #[arg(long = "group")]
+        groups: Vec<String>,
+        /// In this namespace; without it in all
+        #[arg(long, short = 'n', default_value = "")]
+        namespace: String,
+        /// The object of this name
+        #[arg(long, default_value = "")]
+        name: String,
         /// Kubeconfig to reach the cluster with
         #[arg(long, env = "KUBECONFIG", default_value = "/etc/kybern/kybern.yaml")]
         kubeconfig: PathBuf,

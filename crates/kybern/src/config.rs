@@ -3,6 +3,7 @@
 use crate::cli::{AgentArgs, ServerArgs};
 use anyhow::{Context, Result, bail};
 use ipnet::Ipv4Net;
+use kybern_apiserver::audit::{LogSettings, Policy};
 use serde::Deserialize;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
@@ -26,6 +27,11 @@ struct File {
     service_cidr: Option<String>,
     write_kubeconfig: Option<PathBuf>,
     kube_scheduler_config: Option<PathBuf>,
+    audit_policy_file: Option<PathBuf>,
+    audit_log_path: Option<PathBuf>,
+    audit_log_maxage: Option<u32>,
+    audit_log_maxbackup: Option<u32>,
+    audit_log_maxsize: Option<u32>,
     node_label: Vec<String>,
     node_taint: Vec<String>,
     cgroup_root: Option<String>,
@@ -71,6 +77,8 @@ pub struct Server {
     pub kubeconfig: PathBuf,
     /// The scheduler's profiles.
     pub scheduler: kybern_scheduler::Settings,
+    /// Which requests are written down, and where.
+    pub audit: Option<(Policy, LogSettings)>,
 }
 
 /// What an agent needs to know.
@@ -131,6 +139,13 @@ impl Server {
             bail!("--server needs --token: make one on a running server with `kybern token create --role server`");
         }
         let data_dir = args.data_dir.or(file.data_dir).unwrap_or_else(|| "/var/lib/kybern".into());
+        let log = AuditLog {
+            policy: args.audit_policy_file.or(file.audit_policy_file),
+            path: args.audit_log_path.or(file.audit_log_path),
+            days: args.audit_log_maxage.or(file.audit_log_maxage),
+            backups: args.audit_log_maxbackup.or(file.audit_log_maxbackup),
+            megabytes: args.audit_log_maxsize.or(file.audit_log_maxsize),
+        };
         let mut sans = args.tls_san;
         sans.extend(file.tls_san);
         Ok(Self {
@@ -149,6 +164,7 @@ impl Server {
                 .or(file.write_kubeconfig)
                 .unwrap_or_else(|| "/etc/kybern/kybern.yaml".into()),
             scheduler: scheduler(args.kube_scheduler_config.or(file.kube_scheduler_config))?,
+            audit: audit(log, &data_dir)?,
             data_dir,
         })
     }
@@ -262,6 +278,41 @@ fn scheduler(path: Option<PathBuf>) -> Result<kybern_scheduler::Settings> {
     kybern_scheduler::Settings::read(&config).with_context(about)
 }
 
+#[derive(Default)]
+struct AuditLog {
+    policy: Option<PathBuf>,
+    path: Option<PathBuf>,
+    days: Option<u32>,
+    backups: Option<u32>,
+    megabytes: Option<u32>,
+}
+
+/// The audit log's settings; its size is bounded whatever is given.
+fn audit(given: AuditLog, data_dir: &Path) -> Result<Option<(Policy, LogSettings)>> {
+    let policy = match &given.policy {
+        None => Policy::standard()?,
+        Some(path) => {
+            let about = || format!("--audit-policy-file {}", path.display());
+            Policy::parse(&std::fs::read_to_string(path).with_context(about)?).with_context(about)?
+        }
+    };
+    let at_least_one = |flag: &str, given: Option<u32>, default: u32| match given.unwrap_or(default) {
+        0 => bail!("--{flag} 0: must be at least 1; --audit-log-path none turns the log off"),
+        n => Ok(n),
+    };
+    let days = at_least_one("audit-log-maxage", given.days, 30)?;
+    let backups = at_least_one("audit-log-maxbackup", given.backups, 10)?;
+    let megabytes = at_least_one("audit-log-maxsize", given.megabytes, 100)?;
+    let path = given.path.unwrap_or_else(|| data_dir.join("server/audit/audit.log"));
+    let log = LogSettings {
+        path,
+        max_size: u64::from(megabytes) << 20,
+        max_backups: usize::try_from(backups)?,
+        max_age: jiff::SignedDuration::from_hours(i64::from(days) * 24),
+    };
+    Ok((log.path != Path::new("none")).then_some((policy, log)))
+}
+
 fn cidr(key: &str, given: Option<String>, default: &str) -> Result<Ipv4Net> {
     let text = given.unwrap_or_else(|| default.to_owned());
     text.parse().with_context(|| format!("--{key} {text}: must be an IPv4 network such as {default}"))
@@ -349,6 +400,21 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         assert!(error.contains("profiles[0].percentageOfNodesToScore: Invalid value: 400"), "{error}");
         assert!(server(args()).is_err(), "a file that is not there is no default");
+    }
+
+    #[test]
+    fn the_audit_log_is_on_and_bounded_unless_told_otherwise() {
+        let (policy, log) = server(ServerArgs::default()).unwrap().audit.unwrap();
+        assert_eq!(log.path, Path::new("/var/lib/kybern/server/audit/audit.log"));
+        assert_eq!((log.max_size, log.max_backups, log.max_age.as_hours()), (100 << 20, 10, 720));
+        let anybody = kybern_api::attributes::Attributes { verb: "create".into(), ..Default::default() };
+        assert_eq!(policy.judge(&anybody).level, kybern_apiserver::audit::Level::Metadata);
+        let none = ServerArgs { audit_log_path: Some("none".into()), ..ServerArgs::default() };
+        assert!(server(none).unwrap().audit.is_none());
+        let unbounded = ServerArgs { audit_log_maxbackup: Some(0), ..ServerArgs::default() };
+        assert!(server(unbounded).unwrap_err().to_string().contains("--audit-log-maxbackup 0"));
+        let missing = ServerArgs { audit_policy_file: Some("/nonexistent".into()), ..ServerArgs::default() };
+        assert!(server(missing).is_err(), "a policy that is not there is no default");
     }
 
     #[test]

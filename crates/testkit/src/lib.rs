@@ -16,6 +16,7 @@ use kybern_admission::{Chain, Switches};
 use kybern_api::attributes::UserInfo;
 use kybern_api::kinds;
 use kybern_api::seam::{Clock, FixedClock, SystemIds};
+use kybern_apiserver::audit::Audit;
 use kybern_apiserver::{ApiServer, Config, Parts, PlainSealer, Sealer};
 use kybern_authn::Authenticator;
 use kybern_authn::issuer::Issuer;
@@ -36,6 +37,7 @@ pub struct Builder {
     issuer: Option<Arc<Issuer>>,
     bootstrap: bool,
     config: Config,
+    audit: Option<Audit>,
 }
 
 impl std::fmt::Debug for Builder {
@@ -56,6 +58,7 @@ impl Default for Builder {
             issuer: None,
             bootstrap: true,
             config: Config::new(([127, 0, 0, 1], 6443).into()),
+            audit: None,
         }
     }
 }
@@ -96,6 +99,11 @@ impl Builder {
         change(&mut self.config);
         self
     }
+    /// Writes down who did what.
+    pub fn audit(mut self, audit: Audit) -> Self {
+        self.audit = Some(audit);
+        self
+    }
     /// Leaves out the system's own namespaces and classes.
     pub fn empty(mut self) -> Self {
         self.bootstrap = false;
@@ -121,6 +129,7 @@ impl Builder {
             sealer: self.sealer,
             kinds: kinds::table().iter().cloned().chain(kinds::metrics::rows()).map(Arc::new).collect(),
             paths: Vec::new(),
+            audit: self.audit,
             metrics: prometheus_client::registry::Registry::default(),
         });
         let world = World { server, store, clock };

@@ -17,6 +17,7 @@ use kybern_wire::node::relay_server::RelayServer;
 use kybern_wire::node::{
     CallRequest, CallResponse, FeedEvent, FeedRequest, FromNode, ServerList, ServersRequest, ToNode, from_node,
 };
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_stream::wrappers::{UnboundedReceiverStream, WatchStream};
@@ -36,6 +37,10 @@ const HELLO_DEADLINE: Duration = Duration::from_secs(10);
 /// The peer's certificate chain in DER, leaf first, as the listener puts it into a request's extensions.
 #[derive(Debug, Clone, Default)]
 pub struct PeerChain(pub Arc<Vec<Vec<u8>>>);
+
+/// Where a connection comes from, likewise.
+#[derive(Debug, Clone, Copy)]
+pub struct PeerAddress(pub IpAddr);
 
 /// The node service.
 #[derive(Debug, Clone)]
@@ -58,7 +63,7 @@ impl NodeDoor {
         let header = request.metadata().get("authorization").and_then(|v| v.to_str().ok());
         let bearer = header.and_then(|h| h.strip_prefix("Bearer "));
         let now = self.0.0.clock.now().as_second();
-        self.0.0.authenticate(Credentials { chain: &chain.0, bearer, path, now }).await.map_err(to_grpc)
+        self.0.0.authenticate(Credentials { chain: &chain.0, bearer, path, now, audiences: &[] }).await.map_err(to_grpc)
     }
 }
 
@@ -107,6 +112,9 @@ fn http_request(call: Request<CallRequest>) -> Result<http::Request<Full<Bytes>>
     }
     if let Some(chain) = extensions.get::<PeerChain>() {
         builder = builder.extension(chain.clone());
+    }
+    if let Some(address) = extensions.get::<PeerAddress>() {
+        builder = builder.extension(*address);
     }
     let request = builder.header(http::header::USER_AGENT, AGENT).body(Full::new(call.body));
     request.map_err(|e| tonic::Status::invalid_argument(e.to_string()))

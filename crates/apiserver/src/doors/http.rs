@@ -1,6 +1,7 @@
 //! HTTP into the corridor and answers out of it.
 
-use crate::doors::grpc::PeerChain;
+use crate::audit::{Origin, Record};
+use crate::doors::grpc::{PeerAddress, PeerChain};
 use crate::error::deadline_exceeded;
 use crate::fairness::Flow;
 use crate::metrics::Labels;
@@ -16,13 +17,20 @@ use ::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Stat
 use bytes::Bytes;
 use futures::FutureExt;
 use http_body_util::{BodyExt, Limited};
-use kybern_api::error::Status;
+use kybern_api::attributes::UserInfo;
+use kybern_api::error::{Reason, Status};
 use kybern_authn::Credentials;
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use tokio::time::Instant;
 
 static AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
+static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// A longer id of a client's own is not taken.
+const MAX_ID: usize = 64;
+/// Addresses that are believed to be proxies' words about a request's way.
+const MAX_PROXIES: usize = 16;
 
 /// What is known of a request by the time it is answered, well or badly.
 #[derive(Default)]
@@ -30,6 +38,11 @@ struct Seen {
     negotiated: Negotiated,
     labels: Option<Labels>,
     flow: Flow,
+    /// The request's id.
+    id: String,
+    /// What is written down of it.
+    record: Option<Record>,
+    long_running: bool,
 }
 
 impl ApiServer {
@@ -42,7 +55,8 @@ impl ApiServer {
         let started = Instant::now();
         let label = self.0.metrics.begin();
         let (method, head_only) = (request.method().clone(), request.method() == Method::HEAD);
-        let served = AssertUnwindSafe(self.corridor(request)).catch_unwind().await;
+        let id = self.request_id(request.headers());
+        let served = AssertUnwindSafe(self.corridor(request, id.clone())).catch_unwind().await;
         let mut response = served.unwrap_or_else(|panic| {
             let text = panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
             tracing::error!(panic = text.unwrap_or("?"), "a request handler panicked");
@@ -52,24 +66,44 @@ impl ApiServer {
             self.0.metrics.observe(labels, response.status().as_u16(), started.elapsed());
         }
         drop(label);
-        if let Ok(id) = HeaderValue::from_str(&self.0.metrics.audit_id()) {
+        if let Ok(id) = HeaderValue::from_str(&id) {
             response.headers_mut().insert(AUDIT_ID.clone(), id);
         }
         tracing::debug!(%method, code = response.status().as_u16(), "request served");
         if head_only { response.map(|_| Body::empty()) } else { response }
     }
 
-    async fn corridor<B>(&self, request: Request<B>) -> Response<Body>
+    /// The client's own id of the request, when it may be one; otherwise a new one.
+    fn request_id(&self, headers: &HeaderMap) -> String {
+        let own = headers.get(&AUDIT_ID).and_then(|v| v.to_str().ok());
+        own.filter(|id| (1..=MAX_ID).contains(&id.len())).map_or_else(|| self.0.auditor.id(), str::to_owned)
+    }
+
+    async fn corridor<B>(&self, request: Request<B>, id: String) -> Response<Body>
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let mut seen = Seen::default();
+        let mut seen = Seen { id, ..Seen::default() };
         let mut response = match self.steps(request, &mut seen).await {
             Ok(response) => response,
-            Err(status) => respond::failure(&status, &Negotiated { gzip: false, ..seen.negotiated }),
+            Err(status) => {
+                if let Some(record) = &mut seen.record {
+                    record.failed(&status);
+                }
+                respond::failure(&status, &Negotiated { gzip: false, ..seen.negotiated })
+            }
         };
         seen.flow.tell(response.headers_mut());
+        if let Some(mut record) = seen.record.take() {
+            let (code, begun) = (response.status().as_u16(), !response.status().is_client_error());
+            if seen.long_running && begun && !response.status().is_server_error() {
+                record.started(code);
+                response = response.map(|body| body.recorded(record));
+            } else {
+                record.answered(code);
+            }
+        }
         if let Some(labels) = seen.labels {
             response.extensions_mut().insert(labels);
         }
@@ -85,9 +119,10 @@ impl ApiServer {
         let (parts, body) = request.into_parts();
         let info = RequestInfo::parse(&parts.method, parts.uri.path(), parts.uri.query())?;
         let limit = self.time_limit(&info);
+        seen.long_running = limit.is_none();
         let work = async {
             let labels = Labels::of(&info);
-            let caller = self.caller(&parts).await?;
+            let caller = self.caller(&parts, &info, seen).await?;
             let _seat = match limit {
                 Some(_) => {
                     let kinds = self.0.kinds.as_ref();
@@ -95,7 +130,15 @@ impl ApiServer {
                 }
                 None => None,
             };
-            let auth = self.0.authorize(info, caller).await?;
+            let auth = self.0.authorize(info, caller).await;
+            if let Some(record) = &mut seen.record {
+                match &auth {
+                    Ok(auth) => record.decided(true, &auth.allowed_by),
+                    Err(status) if status.reason == Reason::Forbidden => record.decided(false, ""),
+                    Err(_) => {}
+                }
+            }
+            let auth = auth?;
             if !auth.attributes.is_resource() {
                 return match self.own_path(&parts) {
                     Some(handler) => self.post(handler.as_ref(), &auth, body).await,
@@ -111,7 +154,10 @@ impl ApiServer {
             }
             seen.negotiated = negotiate(&parts.headers, &auth.query)?;
             let payload = self.payload(&parts.headers, &auth, body).await?;
-            self.answer(&resource, auth, payload, &seen.negotiated).await
+            if let Some(record) = seen.record.as_mut().filter(|r| r.wants_request()) {
+                record_request(record, &resource, &payload);
+            }
+            self.answer(&resource, auth, payload, &seen.negotiated, seen.record.as_mut()).await
         };
         match limit {
             None => work.await,
@@ -143,10 +189,16 @@ impl ApiServer {
         auth: Authorized,
         payload: Payload,
         negotiated: &Negotiated,
+        record: Option<&mut Record>,
     ) -> Result<Response<Body>, Status> {
         // Verbs take the request; what they warn of is read afterwards.
         let warnings = auth.warnings();
         let answer = self.0.run(resource, auth, payload).await?;
+        if let Some(record) = record.filter(|r| r.wants_response())
+            && let Some(json) = respond::plain(&answer, resource)?
+        {
+            record.response(json);
+        }
         let mut response = respond::respond(answer, resource, negotiated, &self.0.clock)?;
         add_warnings(response.headers_mut(), &warnings.take());
         Ok(response)
@@ -163,17 +215,36 @@ impl ApiServer {
         Some(asked.map_or(most, |a| a.min(most)))
     }
 
-    async fn caller(&self, parts: &::http::request::Parts) -> Result<Caller, Status> {
+    async fn caller(
+        &self,
+        parts: &::http::request::Parts,
+        info: &RequestInfo,
+        seen: &mut Seen,
+    ) -> Result<Caller, Status> {
         let chain = parts.extensions.get::<PeerChain>();
         let credentials = Credentials {
             chain: chain.map_or(&[], |c| c.0.as_slice()),
             bearer: bearer(&parts.headers),
+            audiences: &[],
             path: parts.uri.path(),
             now: self.0.clock.now().as_second(),
         };
-        let user = self.0.authenticate(credentials).await?;
-        let user = self.0.impersonate(user, &parts.headers).await?;
         let agent = parts.headers.get(header::USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        let known = self.0.authenticate(credentials).await;
+        if self.0.auditor.is_on() {
+            let origin = Origin {
+                id: seen.id.clone(),
+                uri: parts.uri.path_and_query().map(ToString::to_string).unwrap_or_default(),
+                sources: sources(parts),
+                agent: agent.to_owned(),
+            };
+            let nobody = UserInfo::default();
+            seen.record = self.0.auditor.open(origin, &info.attributes, known.as_ref().unwrap_or(&nobody));
+        }
+        let user = self.0.impersonate(known?, &parts.headers).await?;
+        if let Some(record) = &mut seen.record {
+            record.acting(&user);
+        }
         Ok(Caller { user, agent: agent.to_owned(), term: 0 })
     }
 
@@ -199,6 +270,26 @@ fn body_error(error: BoxError, max: usize) -> Status {
         return crate::error::too_large(max);
     }
     Status::bad_request(format!("cannot read the body: {error}"))
+}
+
+/// The request's object as JSON, where it is one or can be made one.
+fn record_request(record: &mut Record, resource: &crate::registry::kinds::Resource, payload: &Payload) {
+    let bytes = &payload.bytes;
+    if matches!(bytes.iter().find(|b| !b.is_ascii_whitespace()), Some(b'{' | b'[')) {
+        return record.request(bytes.clone());
+    }
+    let Ok(media) = payload.body_type() else { return };
+    let ignore = kybern_api::codec::FieldValidation::Ignore;
+    if let Ok(decoded) = kybern_api::codec::decode_body(media, bytes, resource.def(), resource.served(), ignore) {
+        record.request(decoded.tree.to_string().into());
+    }
+}
+
+/// Where a request came from: as proxies say, then as the connection shows.
+fn sources(parts: &::http::request::Parts) -> Vec<IpAddr> {
+    let said = parts.headers.get(&FORWARDED_FOR).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let said = said.split(',').filter_map(|a| a.trim().parse().ok()).take(MAX_PROXIES);
+    said.chain(parts.extensions.get::<PeerAddress>().map(|a| a.0)).collect()
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {

@@ -1,5 +1,6 @@
 //! The corridor called in-process: one identity, judged like anybody's; objects instead of JSON streams.
 
+use crate::audit::{Origin, Record};
 use crate::cache::Item;
 use crate::cache::selector::Selector;
 use crate::present::Answer;
@@ -44,14 +45,37 @@ impl LocalTransport {
         Ok((auth, row))
     }
 
-    async fn select(&self, verb: Verb, resource: &Resource, s: &Selection) -> Result<(Authorized, Row), Status> {
+    /// Carries out a request and writes down how it ended. A watch's record lives as long as the watch.
+    async fn recorded<T>(
+        &self,
+        info: &RequestInfo,
+        body: Option<&Bytes>,
+        done: u16,
+        work: impl Future<Output = Result<T, Status>> + Send,
+    ) -> Result<(T, Option<Record>), Status> {
+        let origin = Origin { agent: self.agent.clone(), ..Origin::default() };
+        let mut record = self.server.0.auditor.open(origin, &info.attributes, &self.user);
+        if let (Some(record), Some(body)) = (record.as_mut().filter(|r| r.wants_request()), body) {
+            record.request(body.clone());
+        }
+        let result = work.await;
+        if let Some(record) = &mut record {
+            match &result {
+                Ok(_) => record.answered(done),
+                Err(status) => record.failed(status),
+            }
+        }
+        result.map(|r| (r, record))
+    }
+
+    fn selection(verb: Verb, resource: &Resource, s: &Selection) -> RequestInfo {
         let mut info = info(verb, resource, &s.namespace, "");
         info.attributes.label_selector = s.labels.clone();
         info.attributes.field_selector = s.fields.clone();
         if let Some(name) = crate::request::info::single_name(&s.fields) {
             info.attributes.name = name.to_owned();
         }
-        self.enter(info, 0).await
+        info
     }
 }
 
@@ -71,25 +95,33 @@ fn info(verb: Verb, resource: &Resource, namespace: &str, name: &str) -> Request
 #[async_trait::async_trait]
 impl Transport for LocalTransport {
     async fn get(&self, resource: &Resource, namespace: &str, name: &str) -> Result<Object, Status> {
-        let (auth, row) = self.enter(info(Verb::Get, resource, namespace, name), 0).await?;
-        if usage::is_usage(&row) {
-            return usage::get(&self.server.0, &row, &auth).await;
-        }
-        self.server.0.read_barrier().await?;
-        get::current(&self.server.0, &row, auth.namespace(), auth.name())
+        let info = info(Verb::Get, resource, namespace, name);
+        let work = async {
+            let (auth, row) = self.enter(info.clone(), 0).await?;
+            if usage::is_usage(&row) {
+                return usage::get(&self.server.0, &row, &auth).await;
+            }
+            self.server.0.read_barrier().await?;
+            get::current(&self.server.0, &row, auth.namespace(), auth.name())
+        };
+        Ok(self.recorded(&info, None, 200, work).await?.0)
     }
 
     async fn list(&self, resource: &Resource, selection: &Selection) -> Result<List, Status> {
-        let (auth, row) = self.select(Verb::List, resource, selection).await?;
-        if usage::is_usage(&row) {
-            let listed = usage::list(&self.server.0, &row, &auth).await?;
-            return Ok(List { revision: listed.revision, items: listed.items });
-        }
-        let selector = Selector::parse(row.def(), &selection.labels, &selection.fields)?;
-        let snapshot = list::snapshot(&self.server.0, &row, At::Latest, None).await?;
-        let prefix = row.kind.cache.keys().namespace(Some(auth.namespace()));
-        let selected = snapshot.range(&prefix, None).filter(|(_, o)| selector.matches(&o.head));
-        Ok(List { revision: snapshot.revision, items: selected.map(|(_, o)| o.clone()).collect() })
+        let info = Self::selection(Verb::List, resource, selection);
+        let work = async {
+            let (auth, row) = self.enter(info.clone(), 0).await?;
+            if usage::is_usage(&row) {
+                let listed = usage::list(&self.server.0, &row, &auth).await?;
+                return Ok(List { revision: listed.revision, items: listed.items });
+            }
+            let selector = Selector::parse(row.def(), &selection.labels, &selection.fields)?;
+            let snapshot = list::snapshot(&self.server.0, &row, At::Latest, None).await?;
+            let prefix = row.kind.cache.keys().namespace(Some(auth.namespace()));
+            let selected = snapshot.range(&prefix, None).filter(|(_, o)| selector.matches(&o.head));
+            Ok(List { revision: snapshot.revision, items: selected.map(|(_, o)| o.clone()).collect() })
+        };
+        Ok(self.recorded(&info, None, 200, work).await?.0)
     }
 
     async fn watch(
@@ -98,17 +130,24 @@ impl Transport for LocalTransport {
         selection: &Selection,
         revision: u64,
     ) -> Result<BoxStream<'static, Result<WatchEvent, Status>>, Status> {
-        let (auth, row) = self.select(Verb::Watch, resource, selection).await?;
-        let options = WatchOptions {
-            at: At::Exact(revision),
-            initial: false,
-            mark_initial: false,
-            bookmarks: true,
-            timeout: None,
-            prompt: true,
+        let info = Self::selection(Verb::Watch, resource, selection);
+        let work = async {
+            let (auth, row) = self.enter(info.clone(), 0).await?;
+            let options = WatchOptions {
+                at: At::Exact(revision),
+                initial: false,
+                mark_initial: false,
+                bookmarks: true,
+                timeout: None,
+                prompt: true,
+            };
+            watch::open(&self.server.0, &row, &auth, &options).await
         };
-        let watcher = watch::open(&self.server.0, &row, &auth, &options).await?;
-        Ok(events(watcher))
+        let (watcher, mut record) = self.recorded(&info, None, 200, work).await?;
+        if let Some(record) = &mut record {
+            record.started(200);
+        }
+        Ok(events(watcher, record))
     }
 
     async fn write(&self, target: &Target, write: Write) -> Result<Bytes, Status> {
@@ -121,9 +160,18 @@ impl Transport for LocalTransport {
         let mut info = info(verb, &target.resource, &target.namespace, &target.name);
         info.attributes.subresource = target.subresource.clone();
         info.query = Query::from_pairs(target.query.clone());
-        let (auth, row) = self.enter(info, target.term).await?;
-        let answer = self.server.0.run(&row, auth, Payload { media: media.to_owned(), bytes }).await?;
-        json_of(answer, &row)
+        let payload = Payload { media: media.to_owned(), bytes: bytes.clone() };
+        let work = async {
+            let (auth, row) = self.enter(info.clone(), target.term).await?;
+            let answer = self.server.0.run(&row, auth, payload).await?;
+            json_of(answer, &row)
+        };
+        let done = if verb == Verb::Create { 201 } else { 200 };
+        let (answer, record) = self.recorded(&info, Some(&bytes), done, work).await?;
+        if let Some(mut record) = record.filter(Record::wants_response) {
+            record.response(answer.clone());
+        }
+        Ok(answer)
     }
 }
 
@@ -139,11 +187,12 @@ struct Events {
     watcher: crate::cache::Watcher,
     ready: VecDeque<Item>,
     over: bool,
+    _record: Option<Record>,
 }
 
 /// The items of a watch, one by one.
-fn events(watcher: crate::cache::Watcher) -> BoxStream<'static, Result<WatchEvent, Status>> {
-    let state = Events { watcher, ready: VecDeque::new(), over: false };
+fn events(watcher: crate::cache::Watcher, record: Option<Record>) -> BoxStream<'static, Result<WatchEvent, Status>> {
+    let state = Events { watcher, ready: VecDeque::new(), over: false, _record: record };
     futures::stream::unfold(state, |mut s| async move {
         loop {
             if let Some(event) = s.ready.pop_front().and_then(event) {

@@ -1,5 +1,6 @@
 //! Response bodies. Large answers are streams of chunks built from shared bytes as the client takes them.
 
+use crate::audit::Record;
 use bytes::{Bytes, BytesMut};
 use futures::stream::BoxStream;
 use http_body::{Frame, SizeHint};
@@ -14,7 +15,11 @@ pub const CHUNK: usize = 192 << 10;
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A response body.
-pub struct Body(Kind);
+pub struct Body {
+    kind: Kind,
+    /// Says when it is dropped that the answer is complete.
+    _record: Option<Box<Record>>,
+}
 
 enum Kind {
     Full(Option<Bytes>),
@@ -25,7 +30,7 @@ enum Kind {
 
 impl std::fmt::Debug for Body {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match &self.0 {
+        f.write_str(match &self.kind {
             Kind::Full(_) => "Body::Full",
             Kind::Items(_) => "Body::Items",
             Kind::Frames(_) => "Body::Frames",
@@ -35,24 +40,27 @@ impl std::fmt::Debug for Body {
 }
 
 impl Body {
+    fn of(kind: Kind) -> Self {
+        Self { kind, _record: None }
+    }
     /// Nothing.
     pub fn empty() -> Self {
-        Self(Kind::Full(None))
+        Self::of(Kind::Full(None))
     }
     /// One piece.
     pub fn full(bytes: impl Into<Bytes>) -> Self {
-        Self(Kind::Full(Some(bytes.into())))
+        Self::of(Kind::Full(Some(bytes.into())))
     }
     /// A list's JSON: `open`, the items with commas between, `]}`. Stored bytes are sent as they are.
     pub fn items(open: String, items: Vec<Object>) -> Self {
         let commas = items.len().saturating_sub(1);
         let left = open.len() + items.iter().map(|o| o.bytes.len()).sum::<usize>() + commas + CLOSE.len();
         let state = Items { open: Some(open), items: items.into_iter(), first: true, left: left as u64 };
-        Self(Kind::Items(Box::new(state)))
+        Self::of(Kind::Items(Box::new(state)))
     }
     /// Frames as they come.
     pub fn frames(stream: BoxStream<'static, Bytes>) -> Self {
-        Self(Kind::Frames(stream))
+        Self::of(Kind::Frames(stream))
     }
     /// Another body.
     pub fn foreign<B>(body: B) -> Self
@@ -61,7 +69,11 @@ impl Body {
         B::Error: Into<BoxError>,
     {
         use http_body_util::BodyExt;
-        Self(Kind::Foreign(Box::pin(body.map_err(Into::into))))
+        Self::of(Kind::Foreign(Box::pin(body.map_err(Into::into))))
+    }
+    /// The same body; `record` says that the answer is complete when it has been sent or given up.
+    pub(crate) fn recorded(self, record: Record) -> Self {
+        Self { _record: Some(Box::new(record)), ..self }
     }
 }
 
@@ -103,7 +115,7 @@ impl http_body::Body for Body {
     type Error = BoxError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        match &mut self.0 {
+        match &mut self.kind {
             Kind::Full(bytes) => Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
             Kind::Items(items) => Poll::Ready(items.chunk().map(|b| Ok(Frame::data(b)))),
             Kind::Frames(stream) => stream.as_mut().poll_next(cx).map(|b| b.map(|b| Ok(Frame::data(b)))),
@@ -112,7 +124,7 @@ impl http_body::Body for Body {
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.0 {
+        match &self.kind {
             Kind::Full(bytes) => bytes.is_none(),
             Kind::Items(items) => items.left == 0,
             Kind::Frames(_) => false,
@@ -121,7 +133,7 @@ impl http_body::Body for Body {
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.0 {
+        match &self.kind {
             Kind::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
             Kind::Items(items) => SizeHint::with_exact(items.left),
             Kind::Frames(_) => SizeHint::default(),

@@ -62,6 +62,33 @@ pub fn respond(
     }
 }
 
+/// Lists whose items take more than this are not rendered once more.
+const PLAIN_MAX: usize = 256 << 10;
+
+/// An answer's object as JSON, whatever the client gets it as; None for streams and large lists.
+///
+/// # Errors
+/// 500 when a stored object is no JSON.
+pub fn plain(answer: &Answer, resource: &Resource) -> Result<Option<Bytes>, Status> {
+    let (def, served) = (resource.def(), resource.served());
+    match answer {
+        Answer::Object(object, _) => codec::render(def, served, object).map(Some),
+        Answer::Tree(tree, _) => Ok(Some(tree.to_string().into())),
+        Answer::List(l) if l.items.iter().map(|o| o.bytes.len()).sum::<usize>() <= PLAIN_MAX => {
+            let mut text = codec::list_open(def, served, l.revision, l.next.as_deref(), l.remaining).into_bytes();
+            for (i, object) in l.items.iter().enumerate() {
+                if i > 0 {
+                    text.push(b',');
+                }
+                text.extend_from_slice(&codec::render(def, served, object)?);
+            }
+            text.extend_from_slice(b"]}");
+            Ok(Some(text.into()))
+        }
+        Answer::List(_) | Answer::Watch(_) => Ok(None),
+    }
+}
+
 fn render_object(o: &Object, resource: &Resource, n: &Negotiated, clock: &Arc<dyn Clock>) -> Result<Bytes, Status> {
     match n.rendition {
         Rendition::Object => codec::render(resource.def(), resource.served(), o),

@@ -42,6 +42,8 @@ pub struct Authorized {
     pub term: u64,
     /// When the request was judged; its writes carry this time.
     pub now: jiff::Timestamp,
+    /// Why the authoriser allowed it.
+    pub allowed_by: String,
     namespace_itself: bool,
     warnings: Warnings,
     _corridor: Corridor,
@@ -130,10 +132,11 @@ impl Inner {
         let namespace_itself = info.storage_namespace().is_empty();
         let RequestInfo { verb, mut attributes, query, tail } = info;
         attributes.user = caller.user;
+        let mut allowed_by = String::new();
         // Health is told to whoever asks, also before there is anything to judge by.
         if attributes.is_resource() || !is_health_path(&attributes.path) {
             self.recovery.wait().await?;
-            self.permit(&attributes).await?;
+            allowed_by = self.permit(&attributes).await?;
         }
         Ok(Authorized {
             attributes,
@@ -143,21 +146,22 @@ impl Inner {
             agent: caller.agent,
             term: caller.term,
             now: self.clock.now(),
+            allowed_by,
             namespace_itself,
             warnings: Warnings::default(),
             _corridor: Corridor,
         })
     }
 
-    /// Asks the authoriser; once more after a read barrier before it refuses.
-    pub(crate) async fn permit(&self, attributes: &Attributes) -> Result<(), Status> {
+    /// Asks the authoriser; once more after a read barrier before it refuses. Answers why it allows.
+    pub(crate) async fn permit(&self, attributes: &Attributes) -> Result<String, Status> {
         let ask = || self.authorizer.authorize(attributes, self.kinds.as_ref());
-        if matches!(ask(), Decision::Allow(_)) {
-            return Ok(());
+        if let Decision::Allow(why) = ask() {
+            return Ok(why);
         }
         self.barrier().await?;
         match ask() {
-            Decision::Allow(_) => Ok(()),
+            Decision::Allow(why) => Ok(why),
             Decision::Deny(why) | Decision::NoOpinion(why) => Err(forbidden(attributes, &why)),
         }
     }

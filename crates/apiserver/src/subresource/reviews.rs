@@ -17,6 +17,9 @@ use kybern_authn::{Credentials, Outcome};
 use kybern_rbac::Decision;
 use serde_json::{Value, json};
 
+/// Each audience of a TokenReview is judged by itself.
+const MAX_AUDIENCES: usize = 64;
+
 /// What answers a review: status from spec.
 type Answerer = fn(&Inner, &Authorized, &Value) -> Result<Value, Status>;
 
@@ -66,13 +69,38 @@ fn token(server: &Inner, auth: &Authorized, obj: &Value) -> Result<Value, Status
     if bearer.is_empty() {
         return Err(Status::bad_request("token is required for TokenReview in authentication"));
     }
-    let credentials = Credentials { bearer: Some(bearer), now: auth.now.as_second(), ..Credentials::default() };
-    Ok(match server.authenticator.authenticate(&credentials, server.kinds.as_ref()) {
-        Outcome::Known(user) => {
-            json!({"authenticated": true, "user": user, "audiences": tree::list(obj, "spec.audiences")})
+    let own = server.issuer.as_ref().map_or(&[][..], |issuer| issuer.audiences());
+    let asked = texts(&obj["spec"]["audiences"]);
+    if asked.len() > MAX_AUDIENCES {
+        return Err(Status::bad_request(format!("spec.audiences: Too many: must have at most {MAX_AUDIENCES} items")));
+    }
+    let judge = |audiences: &[String]| {
+        let now = auth.now.as_second();
+        let credentials = Credentials { bearer: Some(bearer), audiences, now, ..Credentials::default() };
+        server.authenticator.authenticate(&credentials, server.kinds.as_ref())
+    };
+    // One by one, so that the answer names those that the token is good for.
+    let wanted = if asked.is_empty() { own } else { &asked };
+    let mut found = None;
+    let mut audiences = Vec::new();
+    for audience in wanted {
+        let of_server = own.contains(audience);
+        match judge(if of_server { &[] } else { std::slice::from_ref(audience) }) {
+            Outcome::Known(user) => {
+                found = Some(user);
+                audiences.push(audience.as_str());
+            }
+            Outcome::NoOpinion | Outcome::Rejected(_) | Outcome::Absent(_) => {}
         }
-        Outcome::NoOpinion => json!({"authenticated": false}),
-        Outcome::Rejected(_) | Outcome::Absent(_) => json!({"authenticated": false, "error": "the token is not valid"}),
+    }
+    if wanted.is_empty()
+        && let Outcome::Known(user) = judge(&[])
+    {
+        found = Some(user);
+    }
+    Ok(match found {
+        Some(user) => json!({"authenticated": true, "user": user, "audiences": audiences}),
+        None => json!({"authenticated": false, "error": "the token is not valid"}),
     })
 }
 
@@ -101,10 +129,13 @@ fn self_rules(server: &Inner, auth: &Authorized, obj: &Value) -> Result<Value, S
     Ok(server.authorizer.rules_for(&auth.attributes.user, namespace, server.kinds.as_ref()))
 }
 
+fn texts(list: &Value) -> Vec<String> {
+    list.as_array().into_iter().flatten().filter_map(|g| g.as_str().map(str::to_owned)).collect()
+}
+
 /// The user of a SubjectAccessReview; its spec says `user` where a UserInfo says `username`.
 fn subject(obj: &Value) -> Result<UserInfo, Status> {
     let spec = obj.get("spec").cloned().unwrap_or_default();
-    let texts = |v: &Value| v.as_array().into_iter().flatten().filter_map(|g| g.as_str().map(str::to_owned)).collect();
     let user = UserInfo {
         name: tree::text(&spec, "user").to_owned(),
         uid: tree::text(&spec, "uid").to_owned(),

@@ -1,15 +1,18 @@
 //! The API server on the memory store: through the in-process door and over real sockets.
 
 mod admission;
+mod audit;
 mod barriers;
 mod cases;
 mod evictions;
 mod fairness;
 mod hostile;
 mod limits;
+mod past_faults;
 mod protobuf;
 mod quotas;
 mod reads;
+mod reviews;
 mod sockets;
 mod statuses;
 mod watches;

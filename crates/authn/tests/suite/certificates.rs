@@ -32,6 +32,21 @@ fn a_remembered_verdict_never_outlives_the_certificate() {
 }
 
 #[test]
+fn a_revoked_certificate_is_refused_also_where_it_is_remembered() {
+    let cluster = Cluster::new();
+    let leaked = cluster.keys.client_certificate("jane", &["ops"], at(0), HOUR).expect("issued");
+    let renewed = cluster.keys.client_certificate("jane", &["ops"], at(1), HOUR).expect("issued");
+    let user = known(cluster.certificate(&leaked.chain, 1));
+    let id = user.extra["authentication.kubernetes.io/credential-id"][0].clone();
+    let fingerprint = id.strip_prefix("X509SHA256=").expect("a fingerprint");
+    let list = format!("{{\"data\":{{\"{fingerprint}\":\"lost laptop\"}}}}");
+    cluster.world.put("configmaps", "kube-system", "kybern-revoked-certificates", "u", None, &list);
+    assert!(refusal(cluster.certificate(&leaked.chain, 2)).contains("revoked: lost laptop"));
+    assert!(refusal(cluster.certificate(&leaked.chain, 3)).contains("revoked"), "and again");
+    assert_eq!(known(cluster.certificate(&renewed.chain, 2)).name, "jane", "the user has not been shut out");
+}
+
+#[test]
 fn an_expired_ca_vouches_for_nobody() {
     let cluster = Cluster::new();
     let years = 11 * 365 * 24;

@@ -51,6 +51,28 @@ fn absence(outcome: Outcome) -> String {
 }
 
 #[test]
+fn a_token_is_good_for_the_audiences_that_it_names() {
+    let cluster = cluster();
+    let vault = vec!["vault".to_owned()];
+    let token = mint(&cluster.assembly.issuer, &vault, HOUR);
+    assert!(refusal(cluster.bearer(&token, 1)).contains("another audience"));
+    let ask = |token: &str, audiences: &[String]| {
+        let credentials =
+            kybern_authn::Credentials { bearer: Some(token), audiences, now: START + 1, ..Default::default() };
+        cluster.assembly.authenticator.authenticate(&credentials, &cluster.world)
+    };
+    assert_eq!(known(ask(&token, &vault)).name, "system:serviceaccount:ns:web");
+    refusal(ask(&token, &["other".to_owned()]));
+    bootstrap_secret(
+        &cluster.world,
+        "bootstrap.kubernetes.io/token",
+        &[("token-id", "abcdef"), ("token-secret", "0123456789abcdef"), ("usage-bootstrap-authentication", "true")],
+    );
+    known(ask("abcdef.0123456789abcdef", &[]));
+    refusal(ask("abcdef.0123456789abcdef", &vault));
+}
+
+#[test]
 fn a_bound_token_names_its_account_pod_and_node() {
     let cluster = cluster();
     let token = mint(&cluster.assembly.issuer, &[], HOUR);

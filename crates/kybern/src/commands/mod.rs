@@ -1,6 +1,8 @@
 //! The verbs.
 
 pub mod cni;
+mod doctor;
+mod identity;
 mod image;
 mod token;
 
@@ -19,6 +21,10 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Dev(command) => dev::run(command),
         Command::Image(command) => image::run(command),
         Command::Token(command) => token::run(command),
+        Command::Kubeconfig(command) => identity::kubeconfig(command),
+        Command::Certificate(command) => identity::certificate(command),
+        Command::Auth(command) => identity::auth(command),
+        Command::Doctor(args) => doctor::run(args),
         Command::Bench(command) => bench::run(command),
     }
 }

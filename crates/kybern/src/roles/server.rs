@@ -7,6 +7,7 @@ use crate::config::Server;
 use crate::{footprint, keys, telemetry};
 use anyhow::{Context, Result, bail};
 use kybern_api::seam::{Clock, SystemClock, SystemIds};
+use kybern_apiserver::audit::{Audit, Log, Policy};
 use kybern_apiserver::doors::relay::SERVERS;
 use kybern_apiserver::nodes::peers::GrpcPeers;
 use kybern_apiserver::{ApiServer, Parts};
@@ -20,6 +21,7 @@ use kybern_raftstore::node::{self, RaftStore};
 use kybern_raftstore::store::Error as StoreError;
 use prometheus_client::registry::Registry;
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -57,8 +59,11 @@ async fn serve(config: Server) -> Result<()> {
     let mut metrics = Registry::default();
     let store =
         RaftStore::start(store_config(&config, &keys, place.cluster, place.member, clock)?, &mut metrics).await?;
+    // Its parent is closed already; a copy of it, or a parent that was opened, should not be enough.
+    std::fs::set_permissions(store_dir(&config), std::fs::Permissions::from_mode(0o700))?;
     let founded = place.peers.is_none();
-    let api = api_server(&config, &keys, &store, moved, metrics)?;
+    let log = audit_log(&config, moved, &mut metrics)?;
+    let api = api_server(&config, &keys, &store, moved, metrics, log.clone())?;
     api.nodes().set_peers(Arc::new(peers(&config, &keys, &api, store.id(), clock)?));
     let identity = Identity::new(&keys.serving_certificate(&config.name, &names(&config), DOMAIN, clock.now())?)?;
     let serving = tokio::spawn({
@@ -85,6 +90,9 @@ async fn serve(config: Server) -> Result<()> {
     stop.cancelled().await;
     serving.await.ok();
     working.await.ok();
+    if let Some((_, log)) = log {
+        log.close();
+    }
     store.shutdown().await;
     Ok(())
 }
@@ -201,12 +209,21 @@ fn store_config(
     })
 }
 
+/// Where requests are written down.
+fn audit_log(config: &Server, clock: SystemClock, metrics: &mut Registry) -> Result<Option<(Policy, Arc<Log>)>> {
+    let Some((policy, settings)) = &config.audit else { return Ok(None) };
+    let log = Log::open(settings.clone(), Arc::new(clock), metrics)
+        .with_context(|| format!("the audit log {} can't be opened", settings.path.display()))?;
+    Ok(Some((policy.clone(), Arc::new(log))))
+}
+
 fn api_server(
     config: &Server,
     keys: &Arc<ClusterKeys>,
     store: &Arc<RaftStore>,
     clock: SystemClock,
     metrics: Registry,
+    log: Option<(Policy, Arc<Log>)>,
 ) -> Result<ApiServer> {
     let assembly = Assembly::new(keys, &TokenConfig::for_domain(DOMAIN))?;
     let mut settings = kybern_apiserver::Config::new((config.address, config.api_port).into());
@@ -230,6 +247,7 @@ fn api_server(
             .map(Arc::new)
             .collect(),
         paths: vec![(SERVER_BUNDLE_PATH.to_owned(), bundle)],
+        audit: log.map(|(policy, log)| Audit { policy: Arc::new(policy), sink: log }),
         metrics,
     }))
 }
