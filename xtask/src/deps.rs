@@ -16,10 +16,11 @@ const EDGES: &[(&str, &[&str])] = &[
     ("admission", &["api"]),
     ("client", &["api", "wire"]),
     ("reconcile", &["api", "client"]),
+    ("ingress", &["api", "client"]),
     ("apiserver", &["api", "wire", "stream", "client", "raftstore", "authn", "rbac", "admission"]),
     ("controller-manager", &["api", "client", "reconcile"]),
     ("scheduler", &["api", "client", "reconcile"]),
-    ("node-agent", &["api", "client", "wire", "stream"]),
+    ("node-agent", &["api", "client", "wire", "stream", "ingress"]),
     ("testkit", &["api", "client", "apiserver", "raftstore", "authn", "rbac", "admission"]),
     ("e2e", &[]),
 ];

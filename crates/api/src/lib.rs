@@ -10,6 +10,7 @@ pub mod attributes;
 pub mod codec;
 pub mod error;
 pub mod indexes;
+pub mod ingress;
 pub mod kind;
 pub mod kinds;
 pub mod meta;

@@ -1,6 +1,6 @@
 //! Small extracts of objects, made once per event, so that plans rarely decode.
 
-use crate::controllers::storage;
+use crate::controllers::{ingress, storage};
 use ipnet::IpNet;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
@@ -9,6 +9,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
     Node, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController, Service, Taint,
 };
+use k8s_openapi::api::networking::v1::Ingress;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::storage::v1::StorageClass;
 use kybern_api::meta::selector::Selector;
@@ -266,6 +267,8 @@ pub struct NodeRow {
     pub ttl: Option<SmolStr>,
     /// spec.podCIDR
     pub pod_range: Option<IpNet>,
+    /// Addresses that clients outside reach it at: the external ones, or else the internal ones.
+    pub addresses: Vec<SmolStr>,
 }
 
 #[derive(Deserialize, Default)]
@@ -286,6 +289,18 @@ struct NodeSpecParts {
 #[serde(default)]
 struct NodeStatusParts {
     conditions: Vec<ConditionParts>,
+    addresses: Vec<AddressParts>,
+}
+#[derive(Deserialize)]
+struct AddressParts {
+    #[serde(rename = "type")]
+    kind: SmolStr,
+    address: SmolStr,
+}
+
+fn outside(all: &[AddressParts]) -> Vec<SmolStr> {
+    let of = |kind: &str| all.iter().filter(|a| a.kind == kind).map(|a| a.address.clone()).collect::<Vec<_>>();
+    Some(of("ExternalIP")).filter(|external| !external.is_empty()).unwrap_or_else(|| of("InternalIP"))
 }
 
 /// Taints of a node that is not well.
@@ -314,6 +329,7 @@ impl NodeRow {
             out_of_service: parts.spec.taints.iter().any(|t| t.key == OUT_OF_SERVICE),
             ttl: parts.metadata.annotations.unwrap_or_default().get(TTL).cloned(),
             pod_range: parts.spec.pod_cidr.and_then(|range| range.parse().ok()),
+            addresses: outside(&parts.status.addresses),
             taints: parts.spec.taints,
         }
     }
@@ -352,6 +368,7 @@ pub fn rows(steady: &Steady) -> HashMap<Resource, RowFn> {
         (typed::resource::<PersistentVolume>(), Arc::new(storage::volume_row) as RowFn),
         (typed::resource::<PersistentVolumeClaim>(), Arc::new(storage::claim_row) as RowFn),
         (typed::resource::<StorageClass>(), Arc::new(storage::class_row) as RowFn),
+        (typed::resource::<Ingress>(), Arc::new(ingress::row) as RowFn),
         (
             typed::resource::<Node>(),
             Arc::new(|o: &Object| -> kybern_client::store::Row { Arc::new(NodeRow::of(o)) }) as RowFn,

@@ -109,6 +109,9 @@ pub struct ServerArgs {
     /// Megabytes after which the audit log is turned over [default: 100]
     #[arg(long)]
     pub audit_log_maxsize: Option<u32>,
+    /// Do without a built-in part: ingress
+    #[arg(long, value_delimiter = ',')]
+    pub disable: Vec<String>,
     /// Send traces to this OTLP endpoint, http://HOST:4317
     #[arg(long, env = "KYBERN_OTLP_ENDPOINT")]
     pub otlp_endpoint: Option<String>,
@@ -183,6 +186,15 @@ pub struct AgentArgs {
     /// And until it is only so full [default: 80]
     #[arg(long)]
     pub image_gc_low_threshold: Option<u8>,
+    /// Do without a built-in part on this node: ingress
+    #[arg(long, value_delimiter = ',')]
+    pub disable: Vec<String>,
+    /// Port of Ingress over plain HTTP [default: 80]
+    #[arg(long)]
+    pub ingress_http_port: Option<u16>,
+    /// Port of Ingress over TLS [default: 443]
+    #[arg(long)]
+    pub ingress_https_port: Option<u16>,
     /// Send traces to this OTLP endpoint, http://HOST:4317
     #[arg(long, env = "KYBERN_OTLP_ENDPOINT")]
     pub otlp_endpoint: Option<String>,

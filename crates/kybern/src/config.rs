@@ -44,8 +44,18 @@ struct File {
     eviction_hard: Vec<String>,
     image_gc_high_threshold: Option<u8>,
     image_gc_low_threshold: Option<u8>,
+    disable: Vec<String>,
+    ingress_http_port: Option<u16>,
+    ingress_https_port: Option<u16>,
     otlp_endpoint: Option<String>,
     debug: bool,
+}
+
+/// Built-in parts that can be done without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// The Ingress proxy.
+    Ingress,
 }
 
 /// What a server needs to know.
@@ -79,6 +89,8 @@ pub struct Server {
     pub scheduler: kybern_scheduler::Settings,
     /// Which requests are written down, and where.
     pub audit: Option<(Policy, LogSettings)>,
+    /// What the cluster does without.
+    pub disabled: Vec<Part>,
 }
 
 /// What an agent needs to know.
@@ -122,6 +134,10 @@ pub struct Agent {
     pub cluster_cidr: Ipv4Net,
     /// Service addresses.
     pub service_cidr: Ipv4Net,
+    /// Ports of Ingress over plain HTTP and TLS.
+    pub ingress_ports: (u16, u16),
+    /// What this node does without.
+    pub disabled: Vec<Part>,
 }
 
 impl Server {
@@ -165,6 +181,7 @@ impl Server {
                 .unwrap_or_else(|| "/etc/kybern/kybern.yaml".into()),
             scheduler: scheduler(args.kube_scheduler_config.or(file.kube_scheduler_config))?,
             audit: audit(log, &data_dir)?,
+            disabled: parts(&both(args.disable, file.disable))?,
             data_dir,
         })
     }
@@ -225,8 +242,21 @@ impl Agent {
             runtime_endpoint: args.runtime_endpoint.or(file.runtime_endpoint),
             cluster_cidr: cidr("cluster-cidr", args.cluster_cidr.or(file.cluster_cidr), "10.42.0.0/16")?,
             service_cidr: cidr("service-cidr", args.service_cidr.or(file.service_cidr), "10.43.0.0/16")?,
+            ingress_ports: (
+                args.ingress_http_port.or(file.ingress_http_port).unwrap_or(80),
+                args.ingress_https_port.or(file.ingress_https_port).unwrap_or(443),
+            ),
+            disabled: parts(&both(args.disable, file.disable))?,
         })
     }
+}
+
+fn parts(names: &[String]) -> Result<Vec<Part>> {
+    let part = |name: &String| match name.as_str() {
+        "ingress" => Ok(Part::Ingress),
+        _ => bail!("--disable {name}: must be ingress"),
+    };
+    names.iter().map(part).collect()
 }
 
 /// What the flags say, then what the file says.
@@ -415,6 +445,12 @@ mod tests {
         assert!(server(unbounded).unwrap_err().to_string().contains("--audit-log-maxbackup 0"));
         let missing = ServerArgs { audit_policy_file: Some("/nonexistent".into()), ..ServerArgs::default() };
         assert!(server(missing).is_err(), "a policy that is not there is no default");
+    }
+
+    #[test]
+    fn only_known_parts_can_be_done_without() {
+        assert_eq!(parts(&["ingress".to_owned()]).unwrap(), [Part::Ingress]);
+        assert!(parts(&["ingres".to_owned()]).unwrap_err().to_string().contains("--disable ingres"));
     }
 
     #[test]

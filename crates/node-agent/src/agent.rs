@@ -11,6 +11,7 @@ use crate::images::credentials::Keyring;
 use crate::images::directory::Directory;
 use crate::images::pull::Puller;
 use crate::images::registries::Registries;
+use crate::ingress::IngressNode;
 use crate::network::{NetworkConfig, NodeNetwork};
 use crate::node::capacity::Capacity;
 use crate::node::certificate::{self, Credential, Store};
@@ -122,7 +123,7 @@ impl Agent {
         let services =
             Services { runtime, containers: Arc::new(containers), clock: self.clock.clone(), stats: stats.clone() };
         self.serve_streams(&feed, &tls, services, &tasks);
-        self.run_node(transport, engine, registries.keyring(), stats, &tasks).await;
+        self.run_node(&feed, engine, registries.keyring(), stats, &tasks).await;
         tasks.tracker.close();
         tasks.tracker.wait().await;
         Ok(())
@@ -194,6 +195,22 @@ impl Agent {
         tasks.spawn(renewal.keep(credential, replaced, tasks.cancel.clone()));
     }
 
+    /// The Ingress proxy, where this node is to have one.
+    fn serve_ingress(&self, feed: &Feed, informers: &InformerSet, writer: &Writer, tasks: &Tasks) {
+        let Some(config) = self.config.ingress else { return };
+        let node = IngressNode {
+            node: self.config.name.clone(),
+            config,
+            ca: self.join.ca.clone(),
+            known: self.config.paths().data().join("servers-ingress"),
+            feed: feed.clone(),
+            informers: informers.clone(),
+            writer: writer.clone(),
+            clock: self.clock.clone(),
+        };
+        tasks.spawn(node.run(tasks.cancel.clone()));
+    }
+
     fn network(&self, informers: &InformerSet, cancel: &CancellationToken) -> Result<NodeNetwork> {
         let paths = self.config.paths();
         let ipv4 = |a: Option<&IpAddr>| match a {
@@ -240,15 +257,9 @@ impl Agent {
         own.of_runtime(&version.runtime_name, &version.runtime_version)
     }
 
-    async fn run_node(
-        &self,
-        transport: Arc<dyn Transport>,
-        engine: Engine,
-        keyring: Keyring,
-        stats: Arc<Stats>,
-        tasks: &Tasks,
-    ) {
+    async fn run_node(&self, feed: &Feed, engine: Engine, keyring: Keyring, stats: Arc<Stats>, tasks: &Tasks) {
         let cancel = &tasks.cancel;
+        let transport: Arc<dyn Transport> = Arc::new(feed.clone());
         let runtime = engine.runtime();
         let informers = InformerSet::new(transport.clone(), HashMap::new(), cancel.clone());
         let network = match self.network(&informers, cancel) {
@@ -280,6 +291,7 @@ impl Agent {
         let give_back = local::give_back(nodes.clone(), writer.clone(), self.config.paths(), self.config.name.clone());
         let stop = cancel.clone();
         tasks.spawn(async move { stop.run_until_cancelled(give_back).await.unwrap_or_default() });
+        self.serve_ingress(feed, &informers, &writer, tasks);
         let (changes, changed) = mpsc::channel(CHANGES);
         if let Some(importer) = engine.importer() {
             let (dir, record) = (self.config.images.clone(), self.config.paths().imported_images());

@@ -60,6 +60,8 @@ pub struct Config {
     pub eviction: Thresholds,
     /// Above which share of the disk in use unused images are removed, and until below which; in percent.
     pub image_gc: (u8, u8),
+    /// Where the Ingress proxy listens; None: there is none on this node.
+    pub ingress: Option<kybern_ingress::Config>,
 }
 
 impl Config {
@@ -85,6 +87,7 @@ impl Config {
             reserved: BTreeMap::new(),
             eviction: Thresholds::default(),
             image_gc: (85, 80),
+            ingress: None,
         }
     }
     /// Where things lie.

@@ -16,6 +16,7 @@ pub mod error;
 pub mod events;
 pub mod feed;
 pub mod images;
+mod ingress;
 mod inotify;
 pub mod net;
 pub mod network;

@@ -2,7 +2,8 @@
 //!
 //! There is no graph to maintain. A question "may node N read secret S" is answered by a pod on N that
 //! references S. What a pod references cannot change while the pod lives (ephemeral containers only add),
-//! so a pod once found is a witness, and one lookup shows whether it still is.
+//! so a pod once found is a witness, and one lookup shows whether it still is. A node that serves Ingress
+//! reads the certificates of the Ingresses it serves besides.
 
 use crate::authorizer::Decision;
 use crate::rules::Rule;
@@ -18,6 +19,7 @@ use std::sync::LazyLock;
 use super::bootstrap::node_rules;
 use references::PodView;
 
+mod ingress;
 mod references;
 
 /// Witnesses remembered.
@@ -68,7 +70,7 @@ enum Scope {
     Own,
     /// The node's own lease.
     Lease,
-    /// A token for the service account of one of the node's pods.
+    /// A token for the service account of one of the node's pods, or of its Ingress proxy.
     Token,
     /// An attachment to the node.
     Attachment,
@@ -123,9 +125,11 @@ impl NodeAuthorizer {
             Scope::Referenced(kind) => {
                 let name = named(request, "metadata.name")?;
                 self.references(node, kind, &request.namespace, name, objects)
+                    || (kind == Referenced::Secret && ingress::certificate(node, &request.namespace, name, objects))
             }
             Scope::Token => {
                 self.references(node, Referenced::ServiceAccount, &request.namespace, &request.name, objects)
+                    || ingress::account(node, &request.namespace, &request.name, objects)
             }
             Scope::Volume => volume_claim(objects, &request.name).is_some_and(|(namespace, claim)| {
                 self.references(node, Referenced::Claim, &namespace, &claim, objects)

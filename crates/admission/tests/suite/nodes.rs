@@ -246,6 +246,18 @@ fn a_node_gets_tokens_for_its_pods() {
         let call = Call { resource: "serviceaccounts", subresource: "token", name: account, ..Call::default() };
         assert_eq!(send(call, object).is_ok(), passes, "{what}");
     }
+    for (namespace, account, object, passes) in [
+        ("kube-system", "ingress", spec("Node", "n1", "", json!([])), true),
+        ("kube-system", "ingress", spec("Node", "n2", "", json!([])), false),
+        ("kube-system", "ingress", spec("Node", "n1", "", json!(["vault"])), false),
+        ("kube-system", "ingress", json!({ "spec": {} }), false),
+        ("kube-system", "other", spec("Node", "n1", "", json!([])), false),
+        ("ns", "ingress", spec("Node", "n1", "", json!([])), false),
+    ] {
+        let call =
+            Call { resource: "serviceaccounts", subresource: "token", namespace, name: account, ..Call::default() };
+        assert_eq!(send(call, object.clone()).is_ok(), passes, "the proxy's: {namespace}/{account} {object}");
+    }
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod disruption;
 mod endpoints;
 mod flow_schemas;
 mod garbage;
+pub(crate) mod ingress;
 mod job;
 mod namespace_lifecycle;
 mod namespaces;
@@ -66,6 +67,7 @@ pub(crate) fn table(settings: Settings) -> Vec<ControllerDef> {
         node_ttl::def(),
         node_ipam::def(settings.cluster_cidr),
         pod_gc::def(),
+        ingress::def(),
         storage::binder(),
         storage::ephemeral(),
         storage::protect_claims(),

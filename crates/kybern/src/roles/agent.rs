@@ -1,7 +1,7 @@
 //! A node: learns the cluster's CA with its token, then runs the node agent.
 
 use crate::cli::AgentArgs;
-use crate::config::Agent as Settings;
+use crate::config::{Agent as Settings, Part};
 use crate::{footprint, telemetry};
 use anyhow::{Context, Result, bail};
 use kybern_api::meta::quantity::Quantity;
@@ -14,7 +14,7 @@ use kybern_node_agent::cni::Backend;
 use kybern_node_agent::config::{Config, Taint};
 use kybern_node_agent::node::pressure::Thresholds;
 use rustls::pki_types::ServerName;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -77,6 +77,13 @@ fn config(settings: &Settings) -> Result<Config> {
         [] => Thresholds::default(),
         written => Thresholds::parse(written).map_err(|e| anyhow::anyhow!("--eviction-hard {e}"))?,
     };
+    if settings.disabled.contains(&Part::Ingress) {
+        config.labels.insert(kybern_api::ingress::SWITCH.into(), "false".into());
+    } else {
+        let at = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+        let (http, https) = settings.ingress_ports;
+        config.ingress = Some(kybern_ingress::Config { http: at(http), https: at(https) });
+    }
     let dns = settings.service_cidr.hosts().nth(9).context("--service-cidr has no tenth address for DNS")?;
     config.cluster_dns = vec![IpAddr::V4(dns)];
     Ok(config)

@@ -5,7 +5,7 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use k8s_openapi::api::rbac::v1::PolicyRule;
 use kybern_api::error::{Reason, Status};
-use kybern_api::kinds;
+use kybern_api::{ingress, kinds};
 use kybern_authn::join::{JoinToken, Role};
 use kybern_client::transport::{Resource, Target, Transport, Write};
 use kybern_rbac::Rule;
@@ -40,6 +40,21 @@ fn default_class() -> Value {
     })
 }
 
+/// The class of Ingresses that name none, and the account of the proxies that serve it.
+fn ingress() -> [Value; 2] {
+    [
+        json!({
+            "apiVersion": "networking.k8s.io/v1", "kind": "IngressClass",
+            "metadata": {"name": ingress::CLASS, "annotations": {"ingressclass.kubernetes.io/is-default-class": "true"}},
+            "spec": {"controller": ingress::CONTROLLER},
+        }),
+        json!({
+            "apiVersion": "v1", "kind": "ServiceAccount",
+            "metadata": {"name": ingress::ACCOUNT, "namespace": ingress::NAMESPACE},
+        }),
+    ]
+}
+
 /// Objects written at the same time: one commit carries many of them.
 const AT_ONCE: usize = 32;
 
@@ -47,7 +62,7 @@ const AT_ONCE: usize = 32;
 ///
 /// # Errors
 /// The first refusal; the caller tries again.
-pub(super) async fn run(api: &dyn Transport, tokens: &[(Role, JoinToken)]) -> Result<(), Status> {
+pub(super) async fn run(api: &dyn Transport, tokens: &[(Role, JoinToken)], serves_ingress: bool) -> Result<(), Status> {
     let mut wanted: Vec<Value> = Vec::new();
     for (role, token) in tokens {
         wanted.push(token.to_secret(*role, None, "given to the first server"));
@@ -55,6 +70,9 @@ pub(super) async fn run(api: &dyn Transport, tokens: &[(Role, JoinToken)]) -> Re
     wanted.append(&mut objects(&controller_roles()));
     wanted.push(default_class());
     wanted.append(&mut kybern_apiserver::fairness::default_objects());
+    if serves_ingress {
+        wanted.extend(ingress());
+    }
     let writes: Vec<BoxFuture<'_, Result<(), Status>>> = wanted.into_iter().map(|o| ensure(api, o).boxed()).collect();
     futures::stream::iter(writes).buffer_unordered(AT_ONCE).try_collect().await
 }

@@ -31,6 +31,8 @@ pub(super) struct Leading {
     pub(super) cluster_cidr: ipnet::Ipv4Net,
     pub(super) scheduler: kybern_scheduler::Settings,
     pub(super) tokens: Vec<(Role, JoinToken)>,
+    /// Does the cluster begin with an IngressClass?
+    pub(super) serves_ingress: bool,
 }
 
 impl Leading {
@@ -86,7 +88,7 @@ impl Leading {
     async fn bootstrap(self) {
         let api = self.api.own_transport();
         // The namespaces they live in are made by the API server itself, at the same time.
-        while let Err(e) = bootstrap::run(&api, &self.tokens).await {
+        while let Err(e) = bootstrap::run(&api, &self.tokens, self.serves_ingress).await {
             tracing::debug!("default objects are not all there yet: {e}");
             tokio::time::sleep(TRY_AGAIN).await;
         }

@@ -3,7 +3,7 @@
 use super::join::{self, Bundle};
 use super::leading::Leading;
 use crate::cli::ServerArgs;
-use crate::config::Server;
+use crate::config::{Part, Server};
 use crate::{footprint, keys, telemetry};
 use anyhow::{Context, Result, bail};
 use kybern_api::seam::{Clock, SystemClock, SystemIds};
@@ -78,6 +78,7 @@ async fn serve(config: Server) -> Result<()> {
         cluster_cidr: config.cluster_cidr,
         scheduler: config.scheduler.clone(),
         tokens: if founded { given_tokens(&config)? } else { Vec::new() },
+        serves_ingress: !config.disabled.contains(&Part::Ingress),
     };
     let working = tokio::spawn(leading.run(store.clone(), stop.clone()));
     match stop.run_until_cancelled(enter(&store, place.peers.as_deref())).await {

@@ -12,6 +12,7 @@ mod tests;
 
 pub use connect::{Connect, tls_connect};
 
+use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use kybern_api::error::{Reason, Status};
@@ -27,7 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use subscriptions::Subscriptions;
 use tokio::sync::watch;
-use tonic::metadata::MetadataValue;
+use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
 
 /// Limit of one call, the wait for a connected server included.
@@ -46,7 +47,7 @@ pub struct FeedConfig {
     pub known: PathBuf,
     /// Makes connections: decides on TLS and the client certificate.
     pub connect: Connect,
-    /// A bootstrap token, while there is no certificate.
+    /// A token, where there is no certificate.
     pub bearer: Option<String>,
 }
 
@@ -58,7 +59,7 @@ pub struct Feed {
 
 struct Shared {
     connect: Connect,
-    bearer: Option<MetadataValue<tonic::metadata::Ascii>>,
+    bearer: ArcSwapOption<MetadataValue<Ascii>>,
     servers: Servers,
     subscriptions: Subscriptions,
     /// The server that carries the feed now.
@@ -77,22 +78,23 @@ impl Feed {
     /// # Errors
     /// When the bearer token cannot be sent in a header.
     pub fn new(config: FeedConfig) -> Result<Self, Status> {
-        let bearer = match config.bearer {
-            Some(token) => Some(
-                format!("Bearer {token}")
-                    .parse()
-                    .map_err(|_| Status::bad_request("the token has unprintable characters"))?,
-            ),
-            None => None,
-        };
+        let bearer = config.bearer.as_deref().map(header).transpose()?;
         let shared = Shared {
             connect: config.connect,
-            bearer,
+            bearer: ArcSwapOption::from_pointee(bearer),
             servers: Servers::load(config.known, config.servers),
             subscriptions: Subscriptions::default(),
             current: watch::Sender::new(None),
         };
         Ok(Self { shared: Arc::new(shared) })
+    }
+    /// Another token from the next call and connection on.
+    ///
+    /// # Errors
+    /// When the token cannot be sent in a header.
+    pub fn set_bearer(&self, token: &str) -> Result<(), Status> {
+        self.shared.bearer.store(Some(Arc::new(header(token)?)));
+        Ok(())
     }
     /// The API addresses of all live servers as last heard.
     pub fn servers(&self) -> watch::Receiver<Vec<String>> {
@@ -143,8 +145,8 @@ impl Shared {
 
     fn request<T>(&self, message: T) -> tonic::Request<T> {
         let mut request = tonic::Request::new(message);
-        if let Some(bearer) = &self.bearer {
-            request.metadata_mut().insert("authorization", bearer.clone());
+        if let Some(bearer) = &*self.bearer.load() {
+            request.metadata_mut().insert("authorization", MetadataValue::clone(bearer));
         }
         request
     }
@@ -152,6 +154,11 @@ impl Shared {
     async fn call(&self, channel: Channel, request: CallRequest) -> Result<CallResponse, tonic::Status> {
         self.client(channel).call(self.request(request)).await.map(tonic::Response::into_inner)
     }
+}
+
+/// The header with a token.
+fn header(token: &str) -> Result<MetadataValue<Ascii>, Status> {
+    format!("Bearer {token}").parse().map_err(|_| Status::bad_request("the token has unprintable characters"))
 }
 
 /// The connection broke: whether the request arrived is unknown.

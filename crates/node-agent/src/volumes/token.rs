@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::core::v1::{Pod, ServiceAccountTokenProjection};
 use kybern_client::transport::Resource;
-use kybern_client::write::{At, Writer};
+use kybern_client::write::{At, Writer, Written};
 use parking_lot::Mutex;
 use serde_json::json;
 use std::collections::HashMap;
@@ -24,6 +24,23 @@ pub struct Token {
     pub text: String,
     /// When to ask for the next.
     pub refresh: Timestamp,
+}
+
+impl Token {
+    /// The token in the answer to a TokenRequest.
+    ///
+    /// # Errors
+    /// When there is none in it.
+    pub fn of(answer: &Written, now: Timestamp) -> Result<Self> {
+        let answer: TokenRequest =
+            serde_json::from_slice(&answer.bytes).map_err(|source| Error::Decode { what: "TokenRequest", source })?;
+        let status = answer.status.unwrap_or_default();
+        let (Some(text), Some(expires)) = (status.token, status.expiration_timestamp) else {
+            return Err(Error::Pod("the API answered no token".into()));
+        };
+        let left = expires.0.duration_since(now);
+        Ok(Self { text, refresh: now + (left * RENEW_AT / 100).min(RENEW_AFTER) })
+    }
 }
 
 /// Pod uid, audience, life.
@@ -78,14 +95,6 @@ impl Tokens {
         let accounts = Resource::new("", "v1", "serviceaccounts");
         let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
         let at = At { resource: &accounts, namespace, name: account, subresource: "token" };
-        let written = self.writer.create(at, &body).await?;
-        let answer: TokenRequest =
-            serde_json::from_slice(&written.bytes).map_err(|source| Error::Decode { what: "TokenRequest", source })?;
-        let status = answer.status.unwrap_or_default();
-        let (Some(text), Some(expires)) = (status.token, status.expiration_timestamp) else {
-            return Err(Error::Pod("the API answered no token".into()));
-        };
-        let left = expires.0.duration_since(now);
-        Ok(Token { text, refresh: now + (left * RENEW_AT / 100).min(RENEW_AFTER) })
+        Token::of(&self.writer.create(at, &body).await?, now)
     }
 }

@@ -45,6 +45,7 @@ const CLUSTER: &[(&str, &str, &[Who])] = &[
         "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient",
         &[Group("system:nodes")],
     ),
+    ("kybern:ingress", "kybern:ingress", &[Account(kybern_api::ingress::ACCOUNT)]),
     ("kybern:server-joiner", "kybern:server-joiner", &[Group("system:bootstrappers:kybern:servers")]),
 ];
 

@@ -168,6 +168,8 @@ const PLAIN: &[(&str, &[Row])] = &[
         "system:certificates.k8s.io:legacy-unknown-approver",
         &[("certificates.k8s.io", "signers=kubernetes.io/legacy-unknown", "approve")],
     ),
+    // the Ingress proxies of the nodes
+    ("kybern:ingress", &[("networking.k8s.io", "ingresses ingressclasses", READ)]),
     // a joining server fetches the cluster's keys
     ("kybern:server-joiner", &[(PATHS, "/kybern/v1/server-bundle", "post")]),
 ];

@@ -160,6 +160,68 @@ fn a_node_reaches_its_own_and_no_more() {
     }
 }
 
+/// Nodes that serve Ingress and one that does not; Ingresses of our classes and of another.
+fn with_ingress() -> World {
+    let world = World::default();
+    for (node, labels) in [
+        ("edge", json!({ "role": "edge" })),
+        ("plain", json!({})),
+        ("off", json!({ "role": "edge", "kybern.io/ingress": "false" })),
+    ] {
+        world.put("", "nodes", "", node, json!({ "metadata": { "name": node, "labels": labels } }));
+    }
+    let class = |name: &str, controller: &str, annotations: Value| {
+        let body =
+            json!({ "metadata": { "name": name, "annotations": annotations }, "spec": { "controller": controller } });
+        world.put("networking.k8s.io", "ingressclasses", "", name, body);
+    };
+    class("kybern", "kybern.io/ingress", Value::Null);
+    class("edge", "kybern.io/ingress", json!({ "kybern.io/node-selector": "role=edge" }));
+    class("broken", "kybern.io/ingress", json!({ "kybern.io/node-selector": "=" }));
+    class("nginx", "k8s.io/ingress-nginx", Value::Null);
+    for name in ["kybern", "edge", "broken", "nginx", "gone"] {
+        let spec = json!({ "ingressClassName": name, "tls": [{ "secretName": format!("c-{name}") }] });
+        let body = json!({ "metadata": { "name": name, "namespace": "ns" }, "spec": spec });
+        world.put("networking.k8s.io", "ingresses", "ns", name, body);
+    }
+    world
+}
+
+/// A node, what it asks, and whether it may.
+const INGRESS: &[(&str, &str, bool)] = &[
+    ("plain", "get ns - secrets c-kybern", true),
+    ("plain", "watch ns - secrets ?metadata.name=c-kybern", true),
+    ("plain", "get ns - secrets c-edge", false),
+    ("edge", "get ns - secrets c-edge", true),
+    ("edge", "get ns - secrets c-kybern", true),
+    ("edge", "get ns - secrets c-nginx", false),
+    ("edge", "get ns - secrets c-broken", false),
+    ("edge", "get ns - secrets c-gone", false),
+    ("edge", "get other - secrets c-edge", false),
+    ("edge", "list ns - secrets", false),
+    ("edge", "update ns - secrets c-edge", false),
+    ("off", "get ns - secrets c-kybern", false),
+    ("off", "get ns - secrets c-edge", false),
+    ("unknown", "get ns - secrets c-kybern", false),
+    ("plain", "create kube-system - serviceaccounts/token ingress", true),
+    ("off", "create kube-system - serviceaccounts/token ingress", false),
+    ("unknown", "create kube-system - serviceaccounts/token ingress", false),
+    ("plain", "create ns - serviceaccounts/token ingress", false),
+    ("plain", "create kube-system - serviceaccounts/token other", false),
+    // the proxy's account reads these, the node does not
+    ("plain", "list - networking.k8s.io ingresses", false),
+];
+
+#[test]
+fn a_node_reads_the_certificates_of_the_ingresses_it_serves() {
+    let (standard, world) = (Standard::new(), with_ingress());
+    for (node, what, expected) in INGRESS {
+        let node = user(&format!("system:node:{node},system:nodes"));
+        let decision = standard.authorize(&ask(&node, what), &world);
+        assert_eq!(matches!(decision, Decision::Allow(_)), *expected, "{}: {what}: {decision:?}", node.name);
+    }
+}
+
 #[test]
 fn only_the_group_makes_a_node() {
     let (standard, world) = (Standard::new(), world());

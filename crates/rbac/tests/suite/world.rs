@@ -31,7 +31,9 @@ impl World {
     pub fn put(&self, group: &str, resource: &str, namespace: &str, name: &str, body: Value) {
         let revision = self.next(group, resource);
         let uid = body.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default().into();
-        let head = Head { name: name.into(), namespace: namespace.into(), uid, ..Head::default() };
+        let labels = body.pointer("/metadata/labels").and_then(Value::as_object).into_iter().flatten();
+        let labels = labels.map(|(k, v)| (k.into(), v.as_str().unwrap_or_default().into())).collect();
+        let head = Head { name: name.into(), namespace: namespace.into(), uid, labels, ..Head::default() };
         let object = Object { head: Arc::new(head), revision, bytes: body.to_string().into() };
         self.objects.lock().expect("lock").insert(key(group, resource, namespace, name), object);
     }

@@ -2,12 +2,16 @@
 
 use super::{Judged, list, text};
 use kybern_api::error::Status;
+use kybern_api::ingress::{ACCOUNT, NAMESPACE};
 use serde_json::Value;
 
 impl Judged<'_> {
     pub(super) fn token(&self, obj: Option<&Value>) -> Result<(), Status> {
         let Some(request) = obj else { return Ok(()) };
         let bound = |key: &str| text(request, &format!("/spec/boundObjectRef/{key}"));
+        if (self.req.namespace, self.req.name) == (NAMESPACE, ACCOUNT) && bound("kind") == "Node" {
+            return self.proxy_token(request, bound("name"));
+        }
         if bound("kind") != "Pod" || bound("apiVersion") != "v1" {
             return self.refuse("may only create tokens bound to a pod");
         }
@@ -31,6 +35,19 @@ impl Judged<'_> {
             }
             None => Ok(()),
         }
+    }
+}
+
+impl Judged<'_> {
+    /// A token of the Ingress proxy: it dies with the node, and is for the API alone.
+    fn proxy_token(&self, request: &Value, node: &str) -> Result<(), Status> {
+        if node != self.node {
+            return self.refuse("requested token bound to a different node");
+        }
+        if !list(request, "/spec/audiences").is_empty() {
+            return self.refuse("may not choose the audience of the Ingress proxy's token");
+        }
+        Ok(())
     }
 }
 

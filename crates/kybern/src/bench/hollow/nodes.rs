@@ -58,7 +58,7 @@ impl Nodes {
             "kind": "Node", "apiVersion": "v1",
             "metadata": {"name": name, "labels": {
                 "kubernetes.io/hostname": name, "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64",
-                "kybern.io/hollow": "true",
+                "kybern.io/hollow": "true", (kybern_api::ingress::SWITCH): "false",
             }},
             "spec": {"podCIDR": range, "podCIDRs": [range]},
             "status": {
