@@ -11,6 +11,7 @@ mod endpoints;
 mod flow_schemas;
 mod garbage;
 mod job;
+mod load_balancer;
 mod namespace_lifecycle;
 mod namespaces;
 mod node_ipam;
@@ -57,6 +58,7 @@ pub(crate) fn table(settings: Settings) -> Vec<ControllerDef> {
         endpoints::slices(),
         endpoints::endpoints(),
         endpoints::mirroring(),
+        load_balancer::def(),
         disruption::def(),
         autoscaler::def(settings.metrics),
         flow_schemas::def(),
