@@ -211,7 +211,7 @@ impl Agent {
         tasks.spawn(node.run(tasks.cancel.clone()));
     }
 
-    fn network(&self, informers: &InformerSet, cancel: &CancellationToken) -> Result<NodeNetwork> {
+    fn network(&self, informers: &InformerSet, mine: Arc<Informer>, cancel: &CancellationToken) -> Result<NodeNetwork> {
         let paths = self.config.paths();
         let ipv4 = |a: Option<&IpAddr>| match a {
             Some(IpAddr::V4(a)) => Ok(*a),
@@ -232,7 +232,7 @@ impl Agent {
             program,
             upstream: self.upstream(),
         };
-        Ok(NodeNetwork::start(config, informers, cancel))
+        Ok(NodeNetwork::start(config, informers, mine, cancel))
     }
 
     /// Where names outside the cluster are asked for.
@@ -262,16 +262,16 @@ impl Agent {
         let transport: Arc<dyn Transport> = Arc::new(feed.clone());
         let runtime = engine.runtime();
         let informers = InformerSet::new(transport.clone(), HashMap::new(), cancel.clone());
-        let network = match self.network(&informers, cancel) {
-            Ok(network) => network,
-            Err(e) => return tracing::error!(error = %e, "no pod network"),
-        };
         let capacity = Capacity::probe(&self.config.data_dir);
         let allocatable = capacity.allocatable(&self.config.reserved, self.config.eviction.memory_reserve());
         let writer = Writer::new(transport.clone(), "kubelet", 0);
         let pods = Resource::new("", "v1", "pods");
         let selection = Selection { fields: format!("spec.nodeName={}", self.config.name), ..Selection::default() };
         let mine = Informer::start(transport.clone(), pods.clone(), selection, None, cancel.clone());
+        let network = match self.network(&informers, Arc::clone(&mine), cancel) {
+            Ok(network) => network,
+            Err(e) => return tracing::error!(error = %e, "no pod network"),
+        };
         let house = self.keep_house(&runtime, stats, &mine, tasks);
         let status = NodeStatus {
             config: self.config.clone(),

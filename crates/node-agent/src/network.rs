@@ -4,7 +4,8 @@
 use crate::cni::{self, Backend, NetConf, Overlay, Paths, Peer};
 use crate::dns::{self, Dns, Upstream, Zone};
 use crate::net::link::Links;
-use crate::proxy::{Network, Nft, Proxy};
+use crate::proxy::{HealthChecks, Model, Network, Nft, Proxy};
+use futures::future::select_all;
 use ipnet::Ipv4Net;
 use kybern_api::object::{EventType, Object};
 use kybern_client::informer::Informer;
@@ -62,15 +63,26 @@ pub struct NodeNetwork {
 }
 
 impl NodeNetwork {
-    /// Starts the tasks over the node's informers.
-    pub fn start(config: NetworkConfig, informers: &InformerSet, cancel: &CancellationToken) -> Self {
+    /// Starts the tasks over the node's informers; `mine` follows the node's pods.
+    pub fn start(
+        config: NetworkConfig,
+        informers: &InformerSet,
+        mine: Arc<Informer>,
+        cancel: &CancellationToken,
+    ) -> Self {
         let (ready, watched) = watch::channel(false);
         let nodes = informers.all(&Resource::new("", "v1", "nodes"));
         let services = informers.all(&Resource::new("", "v1", "services"));
         let slices = informers.all(&Resource::new("discovery.k8s.io", "v1", "endpointslices"));
         let own = own_pods(Arc::clone(&nodes), config.clone(), cancel);
-        let overlay = run_overlay(config.clone(), nodes, own.clone(), ready);
-        let proxy = run_proxy(config.clone(), Arc::clone(&services), Arc::clone(&slices), own);
+        let overlay = run_overlay(config.clone(), Arc::clone(&nodes), own.clone(), ready);
+        let sources: [Source; 4] = [
+            (Arc::clone(&services), Model::service),
+            (Arc::clone(&slices), Model::slice),
+            (mine, Model::pod),
+            (nodes, Model::node),
+        ];
+        let proxy = run_proxy(config.clone(), sources, own);
         spawn(cancel, overlay);
         spawn(cancel, proxy);
         spawn(cancel, run_dns(config, services, slices, cancel.clone()));
@@ -185,40 +197,35 @@ async fn prepare(config: &NetworkConfig, me: Peer) -> io::Result<Overlay> {
     Ok(overlay)
 }
 
-async fn run_proxy(
-    config: NetworkConfig,
-    services: Arc<Informer>,
-    slices: Arc<Informer>,
-    mut own: watch::Receiver<Option<Peer>>,
-) {
+/// Where the proxy's model learns from, and how.
+type Source = (Arc<Informer>, fn(&mut Model, EventType, &Object) -> Result<(), serde_json::Error>);
+
+async fn run_proxy(config: NetworkConfig, sources: [Source; 4], mut own: watch::Receiver<Option<Peer>>) {
     let own_pods = known(&mut own).await.map(|p| p.pods);
     let network = Network { pods: config.cluster_cidr, own_pods, services: config.service_cidr, dns: config.dns };
     let mut proxy = Proxy::new(&config.node, network, Nft::default());
-    services.synced().await;
-    slices.synced().await;
-    let (mut services, mut slices) = (services.subscribe(), slices.subscribe());
+    let mut checks = HealthChecks::default();
+    for (informer, _) in &sources {
+        informer.synced().await;
+    }
+    let mut deltas = sources.map(|(informer, update)| (informer.subscribe(), update));
     loop {
-        while let Ok(d) = services.try_recv() {
-            note(&d, |event, object| proxy.model().service(event, object));
+        for (deltas, update) in &mut deltas {
+            while let Ok(d) = deltas.try_recv() {
+                note(&d, |event, object| update(proxy.model(), event, object));
+            }
         }
-        while let Ok(d) = slices.try_recv() {
-            note(&d, |event, object| proxy.model().slice(event, object));
+        match proxy.sync().await {
+            Ok(changed) => changed.iter().for_each(|key| checks.set(key, proxy.model().health(key))),
+            Err(e) => {
+                tracing::error!("service rules are not up to date: {e}; trying again");
+                tokio::time::sleep(RETRY).await;
+                continue;
+            }
         }
-        if let Err(e) = proxy.sync().await {
-            tracing::error!("service rules are not up to date: {e}; trying again");
-            tokio::time::sleep(RETRY).await;
-            continue;
-        }
-        tokio::select! {
-            d = services.recv() => match d {
-                Some(d) => note(&d, |event, object| proxy.model().service(event, object)),
-                None => return,
-            },
-            d = slices.recv() => match d {
-                Some(d) => note(&d, |event, object| proxy.model().slice(event, object)),
-                None => return,
-            },
-        }
+        let next = deltas.iter_mut().map(|(deltas, update)| Box::pin(async { (deltas.recv().await, *update) }));
+        let ((Some(d), update), ..) = select_all(next).await else { return };
+        note(&d, |event, object| update(proxy.model(), event, object));
     }
 }
 

@@ -11,7 +11,7 @@ mod namespace;
 mod wait;
 
 pub use kubectl::{Background, Kubectl, kubectl_program, output, run};
-pub use local::{Scratch, fetch, free_port};
+pub use local::{Answer, Scratch, ask, fetch, free_port};
 pub use manifests::{shell, web};
 pub use namespace::Namespace;
 pub use wait::{PATIENCE, ensure, eventually, within};

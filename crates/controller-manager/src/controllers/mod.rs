@@ -12,6 +12,7 @@ mod flow_schemas;
 mod garbage;
 pub(crate) mod ingress;
 mod job;
+mod load_balancer;
 mod namespace_lifecycle;
 mod namespaces;
 mod node_ipam;
@@ -58,6 +59,7 @@ pub(crate) fn table(settings: Settings) -> Vec<ControllerDef> {
         endpoints::slices(),
         endpoints::endpoints(),
         endpoints::mirroring(),
+        load_balancer::def(),
         disruption::def(),
         autoscaler::def(settings.metrics),
         flow_schemas::def(),

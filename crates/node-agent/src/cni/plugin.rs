@@ -195,6 +195,12 @@ pub(super) async fn ensure_bridge(links: &Links, gateway: Ipv4Addr, prefix: u8) 
     if links.find(BRIDGE).await?.is_none() {
         links.add_bridge(BRIDGE).await?;
     }
+    // Lets a pod's host port be reached at the node's own loopback address; the proxy's table keeps others
+    // away from that.
+    let local = format!("/proc/sys/net/ipv4/conf/{BRIDGE}/route_localnet");
+    if let Err(e) = std::fs::write(&local, "1") {
+        tracing::warn!("host ports can't be reached at 127.0.0.1: {local}: {e}");
+    }
     links.add_address(BRIDGE, IpAddr::V4(gateway), prefix).await
 }
 

@@ -1,14 +1,23 @@
 //! The service proxy: Services and EndpointSlices to nftables verdict maps, each change one atomic
 //! transaction made from committed in-memory state. Own table only; foreign rules stay untouched.
 
+mod chains;
+mod claims;
+mod conntrack;
+mod endpoints;
+mod health;
 mod model;
 mod nft;
 mod rules;
+mod view;
 
-pub use model::{Endpoint, Frontend, Model, SERVICE_NAME, ServicePort};
+pub use endpoints::Endpoint;
+pub use health::HealthChecks;
+pub use model::{Frontend, HealthCheck, Model, Outside, SERVICE_NAME, ServicePort};
 pub use nft::{Nft, NftError};
-pub use rules::{Changes, Network};
+pub use rules::{Change, Network};
 
+use claims::{Claims, owner};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Keeps the kernel's rules equal to the model.
@@ -18,6 +27,7 @@ pub struct Proxy {
     network: Network,
     /// What the kernel has, by service port.
     committed: BTreeMap<String, ServicePort>,
+    claims: Claims,
     dirty: BTreeSet<String>,
     nft: Nft,
     based: bool,
@@ -27,7 +37,8 @@ impl Proxy {
     /// A proxy for the node `node` with this network.
     pub fn new(node: &str, network: Network, nft: Nft) -> Self {
         let model = Model::new(node);
-        Self { model, network, committed: BTreeMap::new(), dirty: BTreeSet::new(), nft, based: false }
+        let (committed, claims) = (BTreeMap::new(), Claims::default());
+        Self { model, network, committed, claims, dirty: BTreeSet::new(), nft, based: false }
     }
 
     /// The model to feed with Services and EndpointSlices; [`Proxy::sync`] puts changes into force.
@@ -35,53 +46,72 @@ impl Proxy {
         &mut self.model
     }
 
-    /// Puts what changed since the last call into the kernel, as one transaction. On an error nothing
-    /// has changed there, and the next call tries again.
+    /// Puts what changed since the last call into the kernel, as one transaction; says which services and
+    /// pods that were. On an error nothing has changed there, and the next call tries again.
     ///
     /// # Errors
     /// When nft refuses the transaction.
-    pub async fn sync(&mut self) -> Result<(), NftError> {
+    pub async fn sync(&mut self) -> Result<BTreeSet<String>, NftError> {
         self.dirty.append(&mut self.model.take_changed());
-        let mut changes = Changes::default();
-        for service in &self.dirty {
-            self.collect(service, &mut changes);
-        }
+        let mut claims = self.claims.clone();
+        let changes = self.changes(&mut claims);
         let text = match self.based {
             true => rules::transaction(&self.network, &changes),
             false => rules::base(&self.network) + &rules::transaction(&self.network, &changes),
         };
-        if text.is_empty() {
-            self.dirty.clear();
-            return Ok(());
+        if !text.is_empty() {
+            self.nft.apply(&text).await?;
+            self.based = true;
         }
-        self.nft.apply(&text).await?;
-        self.based = true;
-        for (key, _) in changes.removed {
-            self.committed.remove(&key);
+        self.claims = claims;
+        conntrack::forget(&changes).await;
+        for change in changes {
+            match change.new {
+                Some(port) => self.committed.insert(change.key, port),
+                None => self.committed.remove(&change.key),
+            };
         }
-        self.committed.extend(changes.set);
-        self.dirty.clear();
-        Ok(())
+        Ok(std::mem::take(&mut self.dirty))
     }
 
     /// Forgets what the kernel has: the next [`Proxy::sync`] writes the whole table anew.
     pub fn invalidate(&mut self) {
         self.based = false;
         self.committed.clear();
-        self.dirty = self.model.services();
+        self.claims = Claims::default();
+        self.dirty = self.model.keys();
     }
 
-    fn collect(&self, service: &str, changes: &mut Changes) {
-        let wanted = self.model.ports(service);
-        let prefix = format!("{service}:");
-        let present = self.committed.range(prefix.clone()..).take_while(|(k, _)| k.starts_with(&prefix));
-        for (key, old) in present {
-            match wanted.get(key) {
-                Some(new) if new == old => {}
-                Some(_) => changes.stale.push(old.clone()),
-                None => changes.removed.push((key.clone(), old.clone())),
+    /// What has to change. Where two want the same port of the same address, who has it keeps it; the other
+    /// gets it when it is given back.
+    fn changes(&self, claims: &mut Claims) -> Vec<Change> {
+        let mut wanted: BTreeMap<String, ServicePort> = BTreeMap::new();
+        let mut touched = self.dirty.clone();
+        let mut next = touched.clone();
+        while !next.is_empty() {
+            let ports: BTreeMap<String, ServicePort> = next.iter().flat_map(|k| self.model.ports(k)).collect();
+            let present = next.iter().flat_map(|k| self.present(k));
+            let waiting: BTreeSet<String> = present.flat_map(|(key, had)| claims.keep(had, ports.get(key))).collect();
+            wanted.extend(ports);
+            next = waiting.into_iter().map(|k| owner(&k).to_owned()).filter(|k| !touched.contains(k)).collect();
+            touched.extend(next.iter().cloned());
+        }
+        let gone = touched.iter().flat_map(|k| self.present(k)).filter(|(k, _)| !wanted.contains_key(*k));
+        let mut changes: Vec<Change> =
+            gone.map(|(k, old)| Change { key: k.clone(), old: Some(old.clone()), new: None }).collect();
+        for (key, mut port) in wanted {
+            claims.take(&key, &mut port);
+            let old = self.committed.get(&key).cloned();
+            if old.as_ref() != Some(&port) {
+                changes.push(Change { key, old, new: Some(port) });
             }
         }
-        changes.set.extend(wanted.into_iter().filter(|(k, v)| self.committed.get(k) != Some(v)));
+        changes
+    }
+
+    /// The ports that the kernel has for one service or pod.
+    fn present<'a>(&'a self, key: &str) -> impl Iterator<Item = (&'a String, &'a ServicePort)> + use<'a> {
+        let prefix = format!("{key}:");
+        self.committed.range(prefix.clone()..).take_while(move |(k, _)| k.starts_with(&prefix))
     }
 }

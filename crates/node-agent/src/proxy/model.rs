@@ -1,112 +1,37 @@
-//! Services and slices as the proxy sees them: narrow views, and from them one entry per service port.
+//! What the rules are made of: one entry per service port (and per host port of a pod), from Services,
+//! slices and pods.
 
+use super::endpoints::{Candidates, Endpoint, Place};
+use super::view::{Pod, PodSpec, Port, Service, Slice, addresses, protocol};
+use ipnet::Ipv4Net;
 use kybern_api::object::{EventType, Object};
-use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
-
-/// A Service, as far as the proxy needs it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-struct Service {
-    #[serde(default)]
-    spec: ServiceSpec,
-    #[serde(default)]
-    status: ServiceStatus,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct ServiceSpec {
-    #[serde(rename = "type")]
-    kind: String,
-    #[serde(rename = "clusterIPs")]
-    cluster_ips: Vec<String>,
-    #[serde(rename = "externalIPs")]
-    external_ips: Vec<String>,
-    ports: Vec<Port>,
-    internal_traffic_policy: String,
-    external_traffic_policy: String,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Port {
-    name: String,
-    protocol: String,
-    port: u16,
-    node_port: u16,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct ServiceStatus {
-    load_balancer: LoadBalancer,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
-struct LoadBalancer {
-    ingress: Vec<Ingress>,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
-struct Ingress {
-    ip: String,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Slice {
-    address_type: String,
-    endpoints: Vec<SliceEndpoint>,
-    ports: Vec<SlicePort>,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct SliceEndpoint {
-    addresses: Vec<String>,
-    node_name: String,
-    conditions: Conditions,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
-struct Conditions {
-    ready: Option<bool>,
-    serving: Option<bool>,
-    terminating: Option<bool>,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
-struct SlicePort {
-    name: String,
-    protocol: String,
-    port: u16,
-}
-
-/// Where traffic can go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Endpoint {
-    /// Pod address.
-    pub ip: Ipv4Addr,
-    /// Pod port.
-    pub port: u16,
-    /// Is it on this node?
-    pub local: bool,
-}
 
 /// Where traffic comes in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Frontend {
     /// An address and port (cluster IP).
     Cluster(Ipv4Addr, u16),
-    /// An address and port from outside (load balancer, external IP).
+    /// An address and port from outside (external IP, or a pod's host port at one address).
     External(Ipv4Addr, u16),
+    /// An address and port of a load balancer: may be closed to some clients.
+    Balancer(Ipv4Addr, u16),
     /// A port of every address of the node.
     Node(u16),
+    /// A pod's port of every address of the node, the loopback address too.
+    Host(u16),
+}
+
+/// How traffic from outside reaches the endpoints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outside {
+    /// Any endpoint, with the node's address as source.
+    Cluster,
+    /// This node's endpoints, with the client's address (externalTrafficPolicy Local).
+    Local,
+    /// One pod of this node, with the client's address (host port).
+    Pod,
 }
 
 /// One port of one Service: what the rules are made of.
@@ -116,33 +41,56 @@ pub struct ServicePort {
     pub protocol: &'static str,
     /// Where traffic comes in.
     pub frontends: Vec<Frontend>,
-    /// Where traffic from inside the cluster goes.
-    pub internal: Vec<Endpoint>,
-    /// Where traffic from outside goes; with `keep_source` these are local.
-    pub external: Vec<Endpoint>,
-    /// externalTrafficPolicy Local: the client's address stays.
-    pub keep_source: bool,
+    /// All endpoints that this node may use.
+    pub cluster: Vec<Endpoint>,
+    /// Those of this node, where a policy keeps traffic there.
+    pub local: Vec<Endpoint>,
+    /// internalTrafficPolicy Local.
+    pub internal_local: bool,
+    /// How traffic from outside is led.
+    pub outside: Outside,
+    /// For how many seconds a client keeps its endpoint.
+    pub affinity: Option<u32>,
+    /// Whom the load balancer's addresses are open to; none: everybody.
+    pub sources: Option<Vec<Ipv4Net>>,
 }
 
-/// All Services and slices.
+/// What a load balancer's health check asks of this node for one service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// The node's port to answer on.
+    pub port: u16,
+    /// Pods of this node that are ready.
+    pub local_endpoints: usize,
+}
+
+/// All Services and slices, and this node's pods.
 #[derive(Debug, Default)]
 pub struct Model {
-    node: String,
+    place: Place,
     services: BTreeMap<String, Service>,
     /// Slices by service, then by slice name.
     slices: BTreeMap<String, BTreeMap<String, Slice>>,
     /// Which service a slice belongs to.
     owners: BTreeMap<String, String>,
+    /// Pods with host ports.
+    pods: BTreeMap<String, Pod>,
     changed: BTreeSet<String>,
 }
 
 /// The label that names a slice's Service.
 pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
+/// The label that names a node's zone.
+const ZONE: &str = "topology.kubernetes.io/zone";
+/// For how long a client keeps its endpoint where the service does not say.
+const AFFINITY_SECONDS: u32 = 10_800;
+/// Before the keys of pods, which no service's key begins with.
+const POD: &str = "pod:";
 
 impl Model {
     /// An empty model for the node `node`.
     pub fn new(node: &str) -> Self {
-        Self { node: node.into(), ..Self::default() }
+        Self { place: Place { node: node.into(), zone: String::new() }, ..Self::default() }
     }
 
     /// Takes in a change of a Service.
@@ -152,12 +100,7 @@ impl Model {
     pub fn service(&mut self, event: EventType, object: &Object) -> Result<(), serde_json::Error> {
         let key = object.head.key();
         let new = (event != EventType::Deleted).then(|| object.view::<Service>()).transpose()?;
-        let old = match new {
-            Some(s) if self.services.get(&key) == Some(&s) => return Ok(()),
-            Some(s) => self.services.insert(key.clone(), s),
-            None => self.services.remove(&key),
-        };
-        if old.is_some() || event != EventType::Deleted {
+        if replace(&mut self.services, &key, new) {
             self.changed.insert(key);
         }
         Ok(())
@@ -189,31 +132,76 @@ impl Model {
         Ok(())
     }
 
-    /// The services that changed since the last call.
+    /// Takes in a change of a pod; those of other nodes are left out.
+    ///
+    /// # Errors
+    /// When the object is no Pod; it is left out.
+    pub fn pod(&mut self, event: EventType, object: &Object) -> Result<(), serde_json::Error> {
+        let key = format!("{POD}{}", object.head.key());
+        let pod = (event != EventType::Deleted).then(|| object.view::<Pod>()).transpose()?;
+        let new = pod.filter(|p| p.spec.node_name == self.place.node && has_host_ports(p));
+        if replace(&mut self.pods, &key, new) {
+            self.changed.insert(key);
+        }
+        Ok(())
+    }
+
+    /// Takes in a change of a node: the zone of this one decides which endpoints are near.
+    ///
+    /// # Errors
+    /// None; the signature is that of its siblings.
+    pub fn node(&mut self, event: EventType, object: &Object) -> Result<(), serde_json::Error> {
+        let zone = object.head.label(ZONE).filter(|_| event != EventType::Deleted).unwrap_or_default();
+        if object.head.name == self.place.node && zone != self.place.zone {
+            self.place.zone = zone.to_owned();
+            self.changed.extend(self.services.keys().cloned());
+        }
+        Ok(())
+    }
+
+    /// The services and pods that changed since the last call.
     pub fn take_changed(&mut self) -> BTreeSet<String> {
         std::mem::take(&mut self.changed)
     }
 
-    /// Keys of all services.
-    pub fn services(&self) -> BTreeSet<String> {
-        self.services.keys().cloned().collect()
+    /// Keys of all services and of the pods with host ports.
+    pub fn keys(&self) -> BTreeSet<String> {
+        self.services.keys().chain(self.pods.keys()).cloned().collect()
     }
 
-    /// The ports of one service, by `namespace/name:port/protocol`; none for a headless one.
+    /// The ports of one service or pod, by `key:port/protocol`; none for a headless service.
     pub fn ports(&self, key: &str) -> BTreeMap<String, ServicePort> {
+        if let Some(pod) = self.pods.get(key) {
+            return host_ports(key, pod);
+        }
         let Some(service) = self.services.get(key) else { return BTreeMap::new() };
-        let spec = &service.spec;
-        let addresses: Vec<Ipv4Addr> = parse(&spec.cluster_ips);
-        if addresses.is_empty() || spec.kind == "ExternalName" {
+        let cluster = cluster_addresses(service);
+        if cluster.is_empty() {
             return BTreeMap::new();
         }
-        spec.ports
-            .iter()
-            .filter_map(|p| Some((p, protocol(&p.protocol)?)))
+        let ports = service.spec.ports.iter().filter_map(|p| Some((p, protocol(&p.protocol)?)));
+        ports
             .map(|(p, protocol)| {
-                (format!("{key}:{}/{protocol}", p.port), self.port(key, service, p, protocol, &addresses))
+                (format!("{key}:{}/{protocol}", p.port), self.port(key, service, p, protocol, &cluster))
             })
             .collect()
+    }
+
+    /// What health checks of one service are told, if it has any: those that keep traffic on the node.
+    pub fn health(&self, key: &str) -> Option<HealthCheck> {
+        let service = self.services.get(key)?;
+        let spec = &service.spec;
+        let asked = spec.kind == "LoadBalancer" && spec.external_traffic_policy == "Local";
+        if !asked || spec.health_check_node_port == 0 {
+            return None;
+        }
+        let ready: BTreeSet<Ipv4Addr> =
+            spec.ports.iter().flat_map(|p| self.candidates(key, p).ready_here().collect::<Vec<_>>()).collect();
+        Some(HealthCheck { port: spec.health_check_node_port, local_endpoints: ready.len() })
+    }
+
+    fn candidates<'a>(&'a self, key: &str, port: &Port) -> Candidates<'a> {
+        Candidates::of(&self.place, self.slices.get(key).into_iter().flat_map(BTreeMap::values), port)
     }
 
     fn port(
@@ -222,69 +210,101 @@ impl Model {
         service: &Service,
         p: &Port,
         protocol: &'static str,
-        addresses: &[Ipv4Addr],
+        cluster: &[Ipv4Addr],
     ) -> ServicePort {
         let spec = &service.spec;
-        let mut frontends: Vec<Frontend> = addresses.iter().map(|a| Frontend::Cluster(*a, p.port)).collect();
-        frontends.extend(parse(&spec.external_ips).into_iter().map(|a| Frontend::External(a, p.port)));
-        let ingress: Vec<String> = service.status.load_balancer.ingress.iter().map(|i| i.ip.clone()).collect();
-        frontends.extend(parse(&ingress).into_iter().map(|a| Frontend::External(a, p.port)));
-        if p.node_port != 0 {
-            frontends.push(Frontend::Node(p.node_port));
-        }
-        let all = self.endpoints(key, p, protocol, false);
-        let local = |policy: &str| if policy == "Local" { self.endpoints(key, p, protocol, true) } else { all.clone() };
+        let candidates = self.candidates(key, p);
+        let (internal_local, external_local) =
+            (spec.internal_traffic_policy == "Local", spec.external_traffic_policy == "Local");
+        let ranges = &spec.load_balancer_source_ranges;
+        let seconds = spec.session_affinity_config.client_ip.timeout_seconds.unwrap_or(AFFINITY_SECONDS);
         ServicePort {
             protocol,
-            internal: local(&spec.internal_traffic_policy),
-            external: local(&spec.external_traffic_policy),
-            keep_source: spec.external_traffic_policy == "Local",
-            frontends,
+            frontends: frontends(service, p, cluster),
+            cluster: candidates.cluster(),
+            local: if internal_local || external_local { candidates.local() } else { Vec::new() },
+            internal_local,
+            outside: if external_local { Outside::Local } else { Outside::Cluster },
+            affinity: (spec.session_affinity == "ClientIP").then_some(seconds),
+            // Ranges of the other family leave nothing open here.
+            sources: (!ranges.is_empty()).then(|| ranges.iter().filter_map(|r| r.trim().parse().ok()).collect()),
         }
     }
+}
 
-    /// Ready endpoints; where there is none, those that still serve while they terminate.
-    fn endpoints(&self, key: &str, p: &Port, protocol: &str, local_only: bool) -> Vec<Endpoint> {
-        let mut ready = BTreeSet::new();
-        let mut serving = BTreeSet::new();
-        for slice in self.slices.get(key).into_iter().flat_map(BTreeMap::values).filter(|s| s.address_type == "IPv4") {
-            let Some(target) = slice.ports.iter().find(|sp| sp.name == p.name && protocol_is(&sp.protocol, protocol))
-            else {
-                continue;
+/// Puts in what is new, takes out what is not; has anything changed?
+fn replace<T: PartialEq>(map: &mut BTreeMap<String, T>, key: &str, new: Option<T>) -> bool {
+    if map.get(key) == new.as_ref() {
+        return false;
+    }
+    match new {
+        Some(new) => map.insert(key.to_owned(), new),
+        None => map.remove(key),
+    };
+    true
+}
+
+fn cluster_addresses(service: &Service) -> Vec<Ipv4Addr> {
+    if service.spec.kind == "ExternalName" {
+        return Vec::new();
+    }
+    addresses(service.spec.cluster_ips.iter().map(String::as_str))
+}
+
+fn frontends(service: &Service, p: &Port, cluster: &[Ipv4Addr]) -> Vec<Frontend> {
+    let spec = &service.spec;
+    let mut all: Vec<Frontend> = cluster.iter().map(|a| Frontend::Cluster(*a, p.port)).collect();
+    // Before external IPs: an address that is both is closed to whom the load balancer is closed to.
+    if spec.kind == "LoadBalancer" {
+        // "Proxy" asks that traffic goes out to the load balancer itself.
+        let ingress = service.status.load_balancer.ingress.iter().filter(|i| i.ip_mode != "Proxy");
+        all.extend(addresses(ingress.map(|i| i.ip.as_str())).into_iter().map(|a| Frontend::Balancer(a, p.port)));
+    }
+    let external = addresses(spec.external_ips.iter().map(String::as_str));
+    all.extend(external.into_iter().map(|a| Frontend::External(a, p.port)));
+    if p.node_port != 0 {
+        all.push(Frontend::Node(p.node_port));
+    }
+    all
+}
+
+fn has_host_ports(pod: &Pod) -> bool {
+    !pod.spec.host_network
+        && !matches!(pod.status.phase.as_str(), "Succeeded" | "Failed")
+        && published(&pod.spec).next().is_some()
+}
+
+/// The ports of a pod that its node shows, of its containers and sidecars.
+fn published(spec: &PodSpec) -> impl Iterator<Item = &super::view::ContainerPort> {
+    let sidecars = spec.init_containers.iter().filter(|c| c.restart_policy == "Always");
+    spec.containers.iter().chain(sidecars).flat_map(|c| &c.ports).filter(|p| p.host_port != 0)
+}
+
+fn host_ports(key: &str, pod: &Pod) -> BTreeMap<String, ServicePort> {
+    let Some(ip) = addresses(pod.status.pod_ips.iter().map(|i| i.ip.as_str())).first().copied() else {
+        return BTreeMap::new();
+    };
+    published(&pod.spec)
+        .filter_map(|p| {
+            let protocol = protocol(&p.protocol)?;
+            let everywhere = matches!(p.host_ip.as_str(), "" | "0.0.0.0");
+            let frontend = match everywhere {
+                true => Frontend::Host(p.host_port),
+                false => Frontend::External(p.host_ip.parse().ok()?, p.host_port),
             };
-            for e in &slice.endpoints {
-                let local = e.node_name == self.node;
-                let Some(ip) = e.addresses.first().and_then(|a| a.parse().ok()).filter(|_| local || !local_only) else {
-                    continue;
-                };
-                let endpoint = Endpoint { ip, port: target.port, local };
-                let c = &e.conditions;
-                if c.ready.unwrap_or(true) {
-                    ready.insert(endpoint);
-                } else if c.terminating == Some(true) && c.serving == Some(true) {
-                    serving.insert(endpoint);
-                }
-            }
-        }
-        if ready.is_empty() { serving } else { ready }.into_iter().collect()
-    }
-}
-
-fn parse(texts: &[String]) -> Vec<Ipv4Addr> {
-    texts.iter().filter_map(|t| t.parse().ok()).collect()
-}
-
-fn protocol(text: &str) -> Option<&'static str> {
-    match text {
-        "" | "TCP" => Some("tcp"),
-        "UDP" => Some("udp"),
-        "SCTP" => Some("sctp"),
-        _ => None,
-    }
-}
-
-fn protocol_is(text: &str, expected: &str) -> bool {
-    protocol(text) == Some(expected)
+            let port = ServicePort {
+                protocol,
+                frontends: vec![frontend],
+                cluster: vec![Endpoint { ip, port: p.container_port, local: true }],
+                local: Vec::new(),
+                internal_local: false,
+                outside: Outside::Pod,
+                affinity: None,
+                sources: None,
+            };
+            Some((format!("{key}:{}:{}/{protocol}", p.host_ip, p.host_port), port))
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -329,11 +349,11 @@ pub(super) mod tests {
         m.slice(EventType::Added, &slice("d", &[("10.42.0.2", "n1", Some(true)), ("10.42.1.2", "n2", Some(false))]))
             .unwrap();
         let port = &m.ports("d/web")["d/web:80/tcp"];
-        assert_eq!(port.internal, [Endpoint { ip: [10, 42, 0, 2].into(), port: 8080, local: true }]);
+        assert_eq!(port.cluster, [Endpoint { ip: [10, 42, 0, 2].into(), port: 8080, local: true }]);
         assert_eq!(port.frontends, [Frontend::Cluster([10, 43, 0, 7].into(), 80), Frontend::Node(30080)]);
         m.slice(EventType::Modified, &slice("d", &[("10.42.1.2", "n2", Some(false))])).unwrap();
         assert_eq!(
-            m.ports("d/web")["d/web:80/tcp"].internal.len(),
+            m.ports("d/web")["d/web:80/tcp"].cluster.len(),
             1,
             "a terminating endpoint serves while it is the last"
         );
@@ -355,5 +375,41 @@ pub(super) mod tests {
         let mut m = Model::new("n1");
         m.service(EventType::Added, &web("d", "None", 0)).unwrap();
         assert!(m.ports("d/web").is_empty());
+    }
+
+    #[test]
+    fn hints_count_where_all_ready_endpoints_have_them_and_one_is_for_this_place() {
+        let hinted = |zones: [&str; 2]| {
+            let endpoint = |i: usize| {
+                let hints = json!({"forZones": [{"name": zones[i]}]});
+                let ip = format!("10.42.{i}.2");
+                json!({"addresses": [ip], "nodeName": format!("n{i}"), "conditions": {"ready": true},
+                    "hints": if zones[i].is_empty() { json!({}) } else { hints }})
+            };
+            let body = json!({"addressType": "IPv4", "endpoints": [endpoint(0), endpoint(1)],
+                "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}]});
+            object("d", "web-x", &[(SERVICE_NAME, "web")], body)
+        };
+        let mut m = Model::new("n1");
+        m.service(EventType::Added, &web("d", "10.43.0.7", 0)).unwrap();
+        m.node(EventType::Added, &object("", "n1", &[(ZONE, "b")], json!({}))).unwrap();
+        for (zones, want) in [(["a", "b"], 1), (["a", ""], 2), (["a", "a"], 2), (["b", "b"], 2)] {
+            m.slice(EventType::Modified, &hinted(zones)).unwrap();
+            assert_eq!(m.ports("d/web")["d/web:80/tcp"].cluster.len(), want, "{zones:?}");
+        }
+        m.slice(EventType::Modified, &hinted(["a", "b"])).unwrap();
+        m.take_changed();
+        m.node(EventType::Modified, &object("", "n1", &[(ZONE, "a")], json!({}))).unwrap();
+        assert_eq!(m.take_changed().len(), 1, "another zone, other endpoints");
+        assert_eq!(m.ports("d/web")["d/web:80/tcp"].cluster[0].ip, Ipv4Addr::new(10, 42, 0, 2));
+    }
+
+    #[test]
+    fn endpoints_where_no_pod_can_be_are_left_out() {
+        let mut m = Model::new("n1");
+        m.service(EventType::Added, &web("d", "10.43.0.7", 0)).unwrap();
+        let bad = [("127.0.0.1", "n1", Some(true)), ("169.254.0.1", "n1", Some(true)), ("224.0.0.1", "n1", Some(true))];
+        m.slice(EventType::Added, &slice("d", &bad)).unwrap();
+        assert!(m.ports("d/web")["d/web:80/tcp"].cluster.is_empty());
     }
 }

@@ -20,6 +20,8 @@ const AFFINITY_SECONDS: i64 = 10_800;
 const TYPES: [&str; 4] = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
 /// The clusterIP of a service without an address.
 pub(super) const HEADLESS: &str = "None";
+/// The nodes' port for health checks of load balancers.
+pub(super) const HEALTH_PORT: &str = "healthCheckNodePort";
 
 impl Strategy for Service {
     fn default(&self, obj: &mut Value) {
@@ -29,8 +31,7 @@ impl Strategy for Service {
         affinity(spec);
         tree::each(spec, "ports", port);
         let kind = Kind::of(spec);
-        let external = kind.node_ports || !tree::list(spec, "externalIPs").is_empty();
-        if external && kind.has_address {
+        if reached(spec) {
             tree::set_default(spec, "externalTrafficPolicy", "Cluster");
         }
         if kind.has_address {
@@ -38,6 +39,13 @@ impl Strategy for Service {
         }
         if kind.load_balancer {
             tree::set_if_absent(spec, "allocateLoadBalancerNodePorts", true);
+            if let Some(balancer) = obj.get_mut("status").and_then(|s| s.get_mut("loadBalancer")) {
+                tree::each(balancer, "ingress", |i| {
+                    if !tree::unset(i.get("ip")) {
+                        tree::set_default(i, "ipMode", "VIP");
+                    }
+                });
+            }
         }
     }
     fn prepare(&self, ctx: &Context<'_>, obj: &mut Value, old: Option<&Value>) {
@@ -49,7 +57,12 @@ impl Strategy for Service {
                 addresses(spec);
             }
         }
+        let balanced = Kind::of(obj.get("spec").unwrap_or(&Value::Null)).load_balancer;
+        let was = old.and_then(|o| o.get("spec")).is_some_and(|s| Kind::of(s).load_balancer);
         if let Some(status) = tree::object(obj, "status") {
+            if was && !balanced {
+                tree::remove(status, "loadBalancer");
+            }
             tree::set_if_absent(status, "loadBalancer", serde_json::Map::new());
         }
     }
@@ -85,6 +98,7 @@ impl Strategy for Service {
         meta::labels(&spec.field("selector"), out);
         ports(&spec, &kind, out);
         policies(&spec, out);
+        external(&spec, &kind, out);
         for address in spec.field("externalIPs").items() {
             ip(&address, out);
         }
@@ -108,6 +122,15 @@ impl Strategy for Service {
         if kind.node_ports {
             let automatic = tree::at(spec, "allocateLoadBalancerNodePorts") != Some(&Value::Bool(false));
             out.extend(port_slots(spec, automatic || !kind.load_balancer));
+        }
+        if health_checked(spec) {
+            let number = tree::int(spec, HEALTH_PORT).filter(|n| *n != 0);
+            out.push(Slot {
+                pool: Pool::NodePort,
+                class: "TCP".into(),
+                value: number.map(|n| format_smolstr!("{n}")),
+                pointers: vec![format!("/spec/{HEALTH_PORT}")],
+            });
         }
         out
     }
@@ -139,6 +162,17 @@ impl Kind {
             load_balancer: kind == "LoadBalancer",
         }
     }
+}
+
+/// Can it be reached from outside the cluster?
+pub(super) fn reached(spec: &Value) -> bool {
+    let kind = Kind::of(spec);
+    kind.node_ports || (kind.has_address && !tree::list(spec, "externalIPs").is_empty())
+}
+
+/// Does a load balancer ask each node whether it has endpoints?
+pub(super) fn health_checked(spec: &Value) -> bool {
+    Kind::of(spec).load_balancer && tree::text(spec, "externalTrafficPolicy") == "Local"
 }
 
 fn affinity(spec: &mut Value) {
@@ -247,6 +281,8 @@ fn policies(spec: &Field<'_, '_>, out: &mut Causes) {
     affinity.one_of(&["ClientIP", "None"], out);
     spec.field("externalTrafficPolicy").optional_one_of(&["Cluster", "Local"], out);
     spec.field("internalTrafficPolicy").optional_one_of(&["Cluster", "Local"], out);
+    let near = ["PreferClose", "PreferSameNode", "PreferSameZone"];
+    spec.field("trafficDistribution").optional_one_of(&near, out);
     spec.field("ipFamilyPolicy").optional_one_of(&["PreferDualStack", "RequireDualStack", "SingleStack"], out);
     let config = spec.field("sessionAffinityConfig");
     let client = config.field("clientIP");
@@ -257,6 +293,28 @@ fn policies(spec: &Field<'_, '_>, out: &mut Causes) {
     for range in spec.field("loadBalancerSourceRanges").items() {
         if range.text().trim().parse::<ipnet::IpNet>().is_err() {
             range.invalid("must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)", out);
+        }
+    }
+}
+
+/// What only services have that are reached from outside.
+fn external(spec: &Field<'_, '_>, kind: &Kind, out: &mut Causes) {
+    let policy = spec.field("externalTrafficPolicy");
+    if !reached(spec.value) && policy.set() {
+        policy.invalid("may only be set for externally-accessible services", out);
+    }
+    let port = spec.field(HEALTH_PORT);
+    if let Some(number) = port.int().filter(|n| *n != 0) {
+        if health_checked(spec.value) {
+            port.invalid_each(names::port_number(number), out);
+        } else {
+            let text = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
+            port.invalid(text, out);
+        }
+    }
+    for key in ["loadBalancerSourceRanges", "allocateLoadBalancerNodePorts", "loadBalancerClass"] {
+        if !kind.load_balancer && spec.field(key).set() {
+            spec.field(key).forbidden("may only be used when `type` is 'LoadBalancer'", out);
         }
     }
 }
@@ -317,7 +375,35 @@ mod tests {
             [(Pool::ServiceAddress, Some("10.43.0.9".into())), (Pool::NodePort, Some("30080".into()))]
         );
         let quiet = json!({"type": "LoadBalancer", "allocateLoadBalancerNodePorts": false, "ports": ports});
-        assert_eq!(pools(quiet), [(Pool::ServiceAddress, None)]);
+        assert_eq!(pools(quiet.clone()), [(Pool::ServiceAddress, None)]);
+        let mut local = quiet;
+        local["externalTrafficPolicy"] = "Local".into();
+        assert_eq!(pools(local.clone()), [(Pool::ServiceAddress, None), (Pool::NodePort, None)]);
+        local["healthCheckNodePort"] = 30081.into();
+        assert_eq!(pools(local)[1], (Pool::NodePort, Some("30081".into())));
+    }
+
+    #[test]
+    fn what_is_for_services_reached_from_outside_is_refused_elsewhere() {
+        let refused = |spec: Value| {
+            let mut out = Causes::new();
+            let spec = json!({"spec": spec});
+            let root = Field::root(&spec);
+            let spec = root.field("spec");
+            external(&spec, &Kind::of(spec.value), &mut out);
+            out.iter().map(|c| c.field.to_string()).collect::<Vec<_>>()
+        };
+        let inside = json!({"type": "ClusterIP", "externalTrafficPolicy": "Local", "healthCheckNodePort": 30001,
+            "loadBalancerSourceRanges": ["10.0.0.0/8"], "loadBalancerClass": "a/b"});
+        let fields = ["externalTrafficPolicy", "healthCheckNodePort", "loadBalancerSourceRanges", "loadBalancerClass"];
+        assert_eq!(refused(inside), fields.map(|f| format!("spec.{f}")));
+        let balanced = json!({"type": "LoadBalancer", "externalTrafficPolicy": "Local", "healthCheckNodePort": 30001,
+            "loadBalancerSourceRanges": ["10.0.0.0/8"], "loadBalancerClass": "a/b"});
+        assert_eq!(refused(balanced), Vec::<String>::new());
+        assert_eq!(
+            refused(json!({"type": "ClusterIP", "externalIPs": ["192.0.2.1"], "externalTrafficPolicy": "Local"})),
+            Vec::<String>::new()
+        );
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What an update of a service keeps, drops and refuses.
 
-use super::service_rules::{HEADLESS, Kind};
+use super::service_rules::{HEADLESS, HEALTH_PORT, Kind, health_checked, reached};
 use crate::kind::Causes;
 use crate::tree;
 use crate::validate::Field;
@@ -30,7 +30,14 @@ pub(super) fn carry_over(obj: &mut Value, old: &Value) {
                 tree::remove(port, "nodePort");
             }
         });
-        drop_same(spec, old, &["healthCheckNodePort", "externalTrafficPolicy"]);
+    }
+    if reached(old) && !reached(spec) {
+        drop_same(spec, old, &["externalTrafficPolicy"]);
+    }
+    match (health_checked(old), health_checked(spec)) {
+        (true, true) if tree::int(spec, HEALTH_PORT).unwrap_or_default() == 0 => tree::copy(spec, old, HEALTH_PORT),
+        (true, false) => drop_same(spec, old, &[HEALTH_PORT]),
+        _ => {}
     }
     if before.load_balancer && !kind.load_balancer {
         drop_same(spec, old, &["allocateLoadBalancerNodePorts", "loadBalancerClass"]);
@@ -88,6 +95,12 @@ pub(super) fn validate(new: &Field<'_, '_>, old: &Field<'_, '_>, out: &mut Cause
         let first = |f: &Field<'_, '_>| f.items().next().map(|f| f.text().to_owned());
         if was.text() != HEADLESS && first(&were).is_some_and(|w| first(&families) != Some(w)) {
             families.invalid("primary family is immutable", out);
+        }
+    }
+    if health_checked(new.value) && health_checked(old.value) {
+        let (port, was) = (new.field(HEALTH_PORT), old.field(HEALTH_PORT));
+        if port.value != was.value {
+            port.immutable(&was, out);
         }
     }
     if kind.load_balancer && before.load_balancer {

@@ -3,7 +3,9 @@
 use super::backend::{Backend, Port, backends};
 use super::{is_ours, publishes_not_ready, service_labels};
 use k8s_openapi::api::core::v1::{Node, Service};
-use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice};
+use k8s_openapi::api::discovery::v1::{
+    Endpoint, EndpointConditions, EndpointHints, EndpointPort, EndpointSlice, ForNode, ForZone,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kybern_client::store::Item;
 use kybern_client::typed;
@@ -164,7 +166,8 @@ fn wanted(view: &View, item: &Item, service: &Service) -> Result<BTreeMap<Group,
         let zone = backend.node.as_deref().and_then(|node| zone_of(view, node));
         for v6 in families(service) {
             let Some(address) = backend.address(v6) else { continue };
-            let endpoint = endpoint(&backend, address, publish_not_ready, zone.clone());
+            let mut endpoint = endpoint(&backend, address, publish_not_ready, zone.clone());
+            endpoint.hints = hints(service, &endpoint);
             wanted.entry((v6, backend.ports.clone())).or_default().push(endpoint);
         }
     }
@@ -185,6 +188,22 @@ fn endpoint(backend: &Backend, address: &str, publish_not_ready: bool, zone: Opt
         zone,
         ..Endpoint::default()
     }
+}
+
+/// Whom an endpoint is for, where the Service asks that traffic stays near. Only those that get traffic say so.
+fn hints(service: &Service, endpoint: &Endpoint) -> Option<EndpointHints> {
+    let wanted = service.spec.as_ref()?.traffic_distribution.as_deref()?;
+    if endpoint.conditions.as_ref().and_then(|c| c.ready) != Some(true) {
+        return None;
+    }
+    let zones = || endpoint.zone.clone().map(|name| vec![ForZone { name }]);
+    let nodes = || endpoint.node_name.clone().map(|name| vec![ForNode { name }]);
+    let hints = match wanted {
+        "PreferClose" | "PreferSameZone" => EndpointHints { for_zones: zones(), for_nodes: None },
+        "PreferSameNode" => EndpointHints { for_zones: zones(), for_nodes: nodes() },
+        _ => return None,
+    };
+    (hints != EndpointHints::default()).then_some(hints)
 }
 
 fn zone_of(view: &View, node: &str) -> Option<String> {
