@@ -9,7 +9,7 @@ use kybern_api::seam::SystemIds;
 use kybern_authn::issuer::{BoundRef, Issuer, KubernetesClaim, TokenSpec};
 use kybern_authn::join::{JoinToken, Role};
 use kybern_authn::pki::ClusterKeys;
-use kybern_authn::{Assembly, Outcome, TokenConfig};
+use kybern_authn::{Assembly, Authenticator, Outcome, TokenConfig};
 use serde_json::{Value, json};
 
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
