@@ -290,7 +290,7 @@ async fn pods_services_and_nodes_are_proxied() {
         for (name, value) in [("x-mine", "1"), ("te", "trailers"), ("proxy-authorization", "Basic eA==")] {
             headers.insert(name, value.parse().expect("a value"));
         }
-        request(&served, "GET", path, headers).await.err().expect("an answer")
+        request(&served, "GET", path, headers).await.expect_err("an answer")
     };
     let (code, text) = ask("/api/v1/namespaces/default/pods/web:81/proxy/a%2Fb?c=d").await;
     let link = "<a href=\"/api/v1/namespaces/default/pods/web:81/proxy/next\">10.42.0.7:81</a>";
