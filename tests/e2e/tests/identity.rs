@@ -108,7 +108,7 @@ fn a_pods_token_is_its_accounts_and_opens_what_its_roles_do() {
     let mounted = ns.say(&["exec", "client", "--", "ls", mount]);
     assert_eq!(mounted.split_whitespace().collect::<Vec<_>>(), ["ca.crt", "namespace", "token"]);
     // The image's tools speak no TLS that the API takes: reach it from the pod, and speak from here.
-    ns.say(&["exec", "client", "--", "timeout", "5", "nc", "-z", "kubernetes.default.svc", "443"]);
+    ns.say(&["exec", "client", "--", "timeout", "5", "sh", "-c", "nc kubernetes.default.svc 443 </dev/null"]);
     let token = ns.say(&["exec", "client", "--", "cat", &format!("{mount}/token")]);
     let ask = |token: &str, resource: &str| {
         let config = kubeconfig(&dir, &["--token", token]);

@@ -68,7 +68,7 @@ impl<'a> Candidates<'a> {
 
     /// Hints count when each ready endpoint has them and at least one is meant for this node or zone.
     fn near(&self) -> Option<Near> {
-        let has: [(fn(&Hints) -> bool, Near); 2] =
+        let has: [(Given, Near); 2] =
             [(|h| !h.for_nodes.is_empty(), for_node), (|h| !h.for_zones.is_empty(), for_zone)];
         let ready = || self.all.iter().filter(|c| c.ready);
         has.into_iter()
@@ -77,6 +77,9 @@ impl<'a> Candidates<'a> {
     }
 }
 
+/// Are there hints of this sort?
+type Given = fn(&Hints) -> bool;
+/// Is this node meant by them?
 type Near = fn(&Place, &Hints) -> bool;
 
 fn for_node(place: &Place, hints: &Hints) -> bool {
