@@ -146,7 +146,7 @@ fn revoke(certificate: &str, reason: &str, kubeconfig: &Path) -> Result<()> {
     // Server-side apply of one key would own, and so could drop, the others: patch, and create where absent.
     let patched = send(kubeconfig, &map, Write::Patch(MERGE_PATCH, entry.to_string().into()));
     if let Err(error) = patched {
-        if !error.downcast_ref::<kybern_api::error::Status>().is_some_and(|s| s.code == 404) {
+        if error.downcast_ref::<kybern_api::error::Status>().is_none_or(|s| s.code != 404) {
             return Err(error);
         }
         let made = json!({
