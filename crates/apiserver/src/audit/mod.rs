@@ -1,6 +1,6 @@
 //! Who did what: every request that the policy names becomes an `audit.k8s.io/v1` Event.
 //!
-//! A [`Record`] is opened when a request's sender is known (or refused) and makes the events of its
+//! A `Record` is opened when a request's sender is known (or refused) and makes the events of its
 //! stages. Dropped without an answer it says so: the client went away, or the handler broke. What holds
 //! credentials (sealed kinds, tokens and their reviews) is never written down beyond who and what,
 //! whatever the policy says.
