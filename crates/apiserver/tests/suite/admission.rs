@@ -135,7 +135,7 @@ async fn a_pod_carries_the_zone_of_its_node() {
         json!({"topology.kubernetes.io/zone": "wished-for", "topology.kubernetes.io/region": "r"});
     create(&world, PODS, &free).await;
     create(&world, &format!("{PODS}/free/binding"), &binding("free")).await;
-    assert_eq!(labels("free").await, wanted, "what is so wins over what was wished-for");
+    assert_eq!(labels("free").await, wanted, "what is so wins over what was wished for");
 
     let mut placed = objects::pod("placed");
     placed["metadata"]["labels"] = json!({"topology.kubernetes.io/region": "own"});
