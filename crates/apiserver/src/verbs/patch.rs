@@ -24,12 +24,25 @@ pub async fn run(server: &Inner, resource: &Resource, auth: Authorized, payload:
     let mut options = WriteOptions::parse(&auth.query, &auth.agent, KIND)?;
     check(kind, &options)?;
     options.applied = kind == PatchType::Apply;
-    let mut change = |stored: Option<&Stored>| match kind {
-        PatchType::Apply => apply(resource, &auth, &options, &payload, stored),
-        _ => patched(kind, resource, &auth, &options, &payload, stored),
+    let mut change = |stored: Option<&Stored>| {
+        let made = match kind {
+            PatchType::Apply => apply(resource, &auth, &options, &payload, stored),
+            _ => patched(kind, resource, &auth, &options, &payload, stored),
+        };
+        made.map(|tree| unpinned(tree, stored))
     };
     let written = engine(server, &auth, resource, &options).update(auth.name(), &mut change).await?;
     Ok(Answer::Object(written.object, written.outcome == Outcome::Created))
+}
+
+/// Takes the revision away that the patched object only has from the stored one: it was not named, so another
+/// write in between is no conflict. One that the patch does name is not that of the next state.
+fn unpinned(mut tree: Value, stored: Option<&Stored>) -> Value {
+    let revision = stored.map(|s| s.object.revision.to_string()).unwrap_or_default();
+    if metadata::text(&tree, "resourceVersion") == revision {
+        metadata::of_mut(&mut tree).remove("resourceVersion");
+    }
+    tree
 }
 
 fn check(kind: PatchType, options: &WriteOptions) -> Result<(), Status> {

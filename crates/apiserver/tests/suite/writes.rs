@@ -152,7 +152,7 @@ async fn a_pod_is_bound_once() {
     assert!(again.text().contains("pod p is already assigned to node"));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 8)]
 async fn concurrent_patches_all_arrive() {
     let world = World::start().await;
     maps(&world, &["shared"]).await;
@@ -169,6 +169,18 @@ async fn concurrent_patches_all_arrive() {
     }
     let data = world.call("GET", &path, &none()).await.json()["data"].clone();
     assert_eq!(data.as_object().map(serde_json::Map::len), Some(17), "{data}");
+}
+
+#[tokio::test]
+async fn a_patch_that_names_a_revision_holds_for_it_alone() {
+    let world = World::start().await;
+    maps(&world, &["a"]).await;
+    let path = format!("{MAPS}/a");
+    let first = world.call("GET", &path, &none()).await.json()["metadata"]["resourceVersion"].clone();
+    let patch = |value: &str| json!({"metadata": {"resourceVersion": first}, "data": {"key": value}});
+    assert_eq!(world.call("PATCH", &path, &patch("2")).await.code, 200);
+    assert_eq!(verdict(&world.call("PATCH", &path, &patch("3")).await), "409 Conflict");
+    assert_eq!(world.call("GET", &path, &none()).await.json()["data"]["key"], "2");
 }
 
 #[tokio::test]
