@@ -83,6 +83,7 @@ fn main() -> anyhow::Result<()> {
         Task::Deny => deny::check(),
         Task::Tidy => tidy::check(),
         Task::Bench { case: bench::Case::Api, seconds, .. } => bench::api(seconds),
+        Task::Bench { case: bench::Case::Node, .. } => bench::node(),
         Task::Bench { case: bench::Case::Scale, nodes, pods, .. } => bench::scale(nodes, pods),
         Task::Soak { name } => soak::run(&name),
         Task::Schema { openapi, out } => schema::generate(&openapi, &out),

@@ -118,7 +118,17 @@ fn answer(out: &mpsc::UnboundedSender<FromNode>, open: &mut HashMap<u64, What>, 
     match frame {
         Some(to_node::Frame::Open(o)) => {
             let what = o.what.expect("something to open");
-            send(from_node::Frame::Opened(Opened { code: 200, content_type: String::new() }));
+            if matches!(&what, What::Blob(blob) if blob.digest != "sha256:abc") {
+                let error = kybern_api::error::Status::new(kybern_api::error::Reason::NotFound, "no content").to_json();
+                let error = String::from_utf8(error).expect("text");
+                return send(from_node::Frame::Close(pb::Close { error }));
+            }
+            send(from_node::Frame::Opened(Opened { code: 200, length: 11, ..Opened::default() }));
+            if let What::Blob(blob) = &what {
+                let from = usize::try_from(blob.offset).expect("small");
+                data(0, Bytes::from_static(b"hello world").slice(from..));
+                close();
+            }
             if let What::Logs(logs) = &what {
                 data(0, format!("{} says hello\n", logs.container).into());
                 close();
@@ -317,6 +327,33 @@ async fn pods_services_and_nodes_are_proxied() {
 }
 
 /// A server that has no stream to the node reaches it through the one that has.
+#[tokio::test]
+async fn a_node_reads_image_content_of_another_and_nobody_else_does() {
+    let served = serve().await;
+    node(&served).await;
+    let channel = tonic::transport::Endpoint::from_shared(format!("http://{}", served.address)).expect("endpoint");
+    let client = NodeClient::new(channel.connect().await.expect("connected"));
+    let ask = async |node: &str, digest: &str, offset, asker: Option<&str>| {
+        let blob = pb::BlobRequest { node: node.into(), digest: digest.into(), offset };
+        let mut request = tonic::Request::new(blob);
+        if let Some(asker) = asker {
+            request.metadata_mut().insert("authorization", format!("Bearer {asker}").parse().expect("a header"));
+        }
+        let mut chunks = client.clone().blob(request).await.map_err(|e| e.code())?.into_inner();
+        let (mut size, mut bytes) = (0, Vec::new());
+        while let Some(chunk) = chunks.message().await.map_err(|e| e.code())? {
+            size += chunk.size;
+            bytes.extend_from_slice(&chunk.bytes);
+        }
+        Ok((size, String::from_utf8(bytes).expect("text")))
+    };
+    assert_eq!(ask("n1", "sha256:abc", 0, Some("n2")).await, Ok((11, "hello world".into())));
+    assert_eq!(ask("n1", "sha256:abc", 6, Some("n2")).await, Ok((11, "world".into())));
+    assert_eq!(ask("n1", "sha256:def", 0, Some("n2")).await, Err(tonic::Code::NotFound));
+    assert_eq!(ask("n3", "sha256:abc", 0, Some("n2")).await, Err(tonic::Code::Unavailable), "not connected");
+    assert_eq!(ask("n1", "sha256:abc", 0, None).await, Err(tonic::Code::PermissionDenied), "no node");
+}
+
 #[tokio::test]
 async fn a_peer_relays_to_its_node() {
     let (with_node, without) = (serve().await, serve().await);

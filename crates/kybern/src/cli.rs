@@ -186,7 +186,11 @@ pub struct AgentArgs {
     /// And until it is only so full [default: 80]
     #[arg(long)]
     pub image_gc_low_threshold: Option<u8>,
-    /// Do without a built-in part on this node: ingress
+    /// Start pods again after a reboot although no server can be reached; never those of a StatefulSet or with
+    /// volumes of one node. Keeps the pods, their ConfigMaps and Secrets on this machine's disk
+    #[arg(long)]
+    pub offline_restart: bool,
+    /// Do without a built-in part on this node: ingress, image-sharing (layers from other nodes)
     #[arg(long, value_delimiter = ',')]
     pub disable: Vec<String>,
     /// Port of Ingress over plain HTTP [default: 80]
@@ -238,6 +242,9 @@ pub enum DevCommand {
         /// Don't wait until everything is ready
         #[arg(long)]
         no_wait: bool,
+        /// What its hosts are given besides.
+        #[command(flatten)]
+        extra: DevArguments,
     },
     /// Delete a cluster and everything of it
     Delete(DevName),
@@ -251,6 +258,8 @@ pub enum DevCommand {
     Start(DevHost),
     /// SIGKILL a host's program; it comes back by itself
     Kill(DevHost),
+    /// Turn a host off as a power cut does: containers, mounts and network go, the disk stays; `start` turns it on
+    Poweroff(DevHost),
     /// Cut a host off the network
     Cut(DevHost),
     /// Undo a cut
@@ -258,6 +267,17 @@ pub enum DevCommand {
     /// The process behind a cluster
     #[command(hide = true)]
     Daemon(DevName),
+}
+
+/// Arguments that a dev cluster's programs are started with, besides its own.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args, serde::Serialize, serde::Deserialize)]
+pub struct DevArguments {
+    /// Start every server with this argument too; may be given several times
+    #[arg(long = "server-arg", value_name = "ARGUMENT", allow_hyphen_values = true)]
+    pub server: Vec<String>,
+    /// Start every node's agent with this argument too, for example --node-arg=--offline-restart
+    #[arg(long = "node-arg", value_name = "ARGUMENT", allow_hyphen_values = true)]
+    pub node: Vec<String>,
 }
 
 /// `kybern image`
@@ -430,6 +450,25 @@ pub enum AuthCommand {
 pub enum BenchCommand {
     /// Be many nodes without containers: their pods become Ready at once. Runs until it is told to stop
     Hollow(HollowArgs),
+    /// Start pods through a container runtime alone: the yardstick for an agent. No agent may use it meanwhile
+    Runtime(RuntimeArgs),
+}
+
+/// Flags of `kybern bench runtime`.
+#[derive(Debug, Args, Clone)]
+pub struct RuntimeArgs {
+    /// The runtime's socket
+    #[arg(long)]
+    pub socket: PathBuf,
+    /// An image with a shell that the runtime has
+    #[arg(long)]
+    pub image: String,
+    /// Pods that are started one after the other
+    #[arg(long, default_value_t = 20)]
+    pub alone: usize,
+    /// Pods that are started together
+    #[arg(long, default_value_t = 100)]
+    pub many: usize,
 }
 
 /// Flags of `kybern bench hollow`.

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use kybern_api::seam::SystemClock;
 
 /// A duration such as `2h30m` or `-45s`.
-const VARIABLE: &str = "KYBERN_CLOCK_OFFSET";
+pub const VARIABLE: &str = "KYBERN_CLOCK_OFFSET";
 
 /// The clock, moved where this build may be moved.
 ///

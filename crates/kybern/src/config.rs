@@ -44,6 +44,7 @@ struct File {
     eviction_hard: Vec<String>,
     image_gc_high_threshold: Option<u8>,
     image_gc_low_threshold: Option<u8>,
+    offline_restart: bool,
     disable: Vec<String>,
     ingress_http_port: Option<u16>,
     ingress_https_port: Option<u16>,
@@ -56,6 +57,8 @@ struct File {
 pub enum Part {
     /// The Ingress proxy.
     Ingress,
+    /// Image content from other nodes.
+    ImageSharing,
 }
 
 /// What a server needs to know.
@@ -130,6 +133,8 @@ pub struct Agent {
     pub eviction_hard: Vec<String>,
     /// Above which share of the disk in use images are removed, and until below which; in percent.
     pub image_gc: (u8, u8),
+    /// Do pods start again after a reboot while no server can be reached?
+    pub offline_restart: bool,
     /// Pod addresses of the whole cluster.
     pub cluster_cidr: Ipv4Net,
     /// Service addresses.
@@ -232,6 +237,7 @@ impl Agent {
                 args.image_gc_high_threshold.or(file.image_gc_high_threshold),
                 args.image_gc_low_threshold.or(file.image_gc_low_threshold),
             )?,
+            offline_restart: args.offline_restart || file.offline_restart,
             data_dir,
             run_dir: args.run_dir.or(file.run_dir).unwrap_or_else(|| "/run/kybern".into()),
             name: node_name(args.node_name.or(file.node_name))?,
@@ -254,7 +260,8 @@ impl Agent {
 fn parts(names: &[String]) -> Result<Vec<Part>> {
     let part = |name: &String| match name.as_str() {
         "ingress" => Ok(Part::Ingress),
-        _ => bail!("--disable {name}: must be ingress"),
+        "image-sharing" => Ok(Part::ImageSharing),
+        _ => bail!("--disable {name}: must be ingress or image-sharing"),
     };
     names.iter().map(part).collect()
 }
@@ -450,6 +457,7 @@ mod tests {
     #[test]
     fn only_known_parts_can_be_done_without() {
         assert_eq!(parts(&["ingress".to_owned()]).unwrap(), [Part::Ingress]);
+        assert_eq!(parts(&["image-sharing".to_owned()]).unwrap(), [Part::ImageSharing]);
         assert!(parts(&["ingres".to_owned()]).unwrap_err().to_string().contains("--disable ingres"));
     }
 

@@ -6,11 +6,12 @@ use crate::config::Config;
 use crate::dns::Upstream;
 use crate::error::{Error, Result};
 use crate::events::Recorder;
-use crate::feed::{Feed, FeedConfig, tls_connect};
+use crate::feed::{Connect, Feed, FeedConfig, tls_connect};
 use crate::images::credentials::Keyring;
 use crate::images::directory::Directory;
 use crate::images::pull::Puller;
 use crate::images::registries::Registries;
+use crate::images::share::{Mirror, Peers};
 use crate::ingress::IngressNode;
 use crate::network::{NetworkConfig, NodeNetwork};
 use crate::node::capacity::Capacity;
@@ -21,12 +22,14 @@ use crate::node::shutdown::Shutdown;
 use crate::node::stats::Stats;
 use crate::node::status::NodeStatus;
 use crate::node::{lease, system};
+use crate::offline::Offline;
 use crate::pods::admit::Abilities;
 use crate::pods::find::RuntimeContainers;
 use crate::pods::sources::Sources;
 use crate::pods::{Command, Pods, Shared, security};
 use crate::references::References;
 use crate::runtime::Runtime;
+use crate::runtime::containerd::Tell;
 use crate::runtime::engine::Engine;
 use crate::stream::{Services, Streams};
 use crate::volumes::local;
@@ -99,8 +102,10 @@ impl Agent {
         }
         system::prepare();
         let registries = Registries::load(&self.config.registries)?;
+        let mirror = if self.config.share_images { Some(Mirror::bind(self.ids.uid()).await?) } else { None };
+        let peers = mirror.as_ref().map(Mirror::endpoint);
         let (credential, engine) =
-            tokio::try_join!(self.credential(&cancel), Engine::start(&self.config, &registries))?;
+            tokio::try_join!(self.credential(&cancel), Engine::start(&self.config, &registries, peers))?;
         let tls = Arc::new(ArcSwap::from(certificate::tls(&self.join.ca, Some(&credential))?));
         let feed = self.feed(
             {
@@ -120,10 +125,13 @@ impl Agent {
         let containers = RuntimeContainers::new(runtime.clone(), paths);
         let stats = Stats::new(&self.config.name, runtime.clone(), self.clock.clone(), self.config.data_dir.clone());
         let stats = Arc::new(stats);
-        let services =
-            Services { runtime, containers: Arc::new(containers), clock: self.clock.clone(), stats: stats.clone() };
-        self.serve_streams(&feed, &tls, services, &tasks);
-        self.run_node(&feed, engine, registries.keyring(), stats, &tasks).await;
+        let content = engine.content().filter(|_| self.config.share_images);
+        let (containers, clock) = (Arc::new(containers), self.clock.clone());
+        let services = Services { runtime, containers, clock, stats: stats.clone(), content };
+        let connect = tls_connect(move || tls.load_full());
+        self.serve_streams(&feed, connect.clone(), services, &tasks);
+        let keyring = registries.keyring();
+        self.run_node(Parts { feed, connect, engine, keyring, stats, mirror }, &tasks).await;
         tasks.tracker.close();
         tasks.tracker.wait().await;
         Ok(())
@@ -162,13 +170,8 @@ impl Agent {
     }
 
     /// Keeps a reverse stream to every server: logs, exec, attach and port-forward come over them.
-    fn serve_streams(&self, feed: &Feed, tls: &Arc<ArcSwap<rustls::ClientConfig>>, services: Services, tasks: &Tasks) {
-        let tls = tls.clone();
-        let streams = Streams {
-            node: self.config.name.clone(),
-            connect: tls_connect(move || tls.load_full()),
-            services: Arc::new(services),
-        };
+    fn serve_streams(&self, feed: &Feed, connect: Connect, services: Services, tasks: &Tasks) {
+        let streams = Streams { node: self.config.name.clone(), connect, services: Arc::new(services) };
         let (feed, cancel) = (feed.clone(), tasks.cancel.clone());
         tasks.spawn(async move { streams.run(&feed, cancel).await });
     }
@@ -257,7 +260,23 @@ impl Agent {
         own.of_runtime(&version.runtime_name, &version.runtime_version)
     }
 
-    async fn run_node(&self, feed: &Feed, engine: Engine, keyring: Keyring, stats: Arc<Stats>, tasks: &Tasks) {
+    /// Sees to the node's images: what comes from other nodes, and archives that are put into a directory.
+    fn serve_images(&self, parts: &mut Parts, nodes: &Arc<Informer>, tell: &Tell, tasks: &Tasks) {
+        if let Some(mirror) = parts.mirror.take() {
+            let (node, connect) = (self.config.name.clone(), parts.connect.clone());
+            let peers = Peers { node, connect, feed: parts.feed.clone(), nodes: nodes.clone() };
+            tasks.spawn(mirror.run(peers, tasks.cancel.clone()));
+        }
+        if let Some(importer) = parts.engine.importer() {
+            let (dir, record) = (self.config.images.clone(), self.config.paths().imported_images());
+            let (runtime, changes) = (parts.engine.runtime(), tell.changes.clone());
+            let images = Directory { dir, record, importer, runtime, changes };
+            tasks.spawn(images.run(tasks.cancel.clone()));
+        }
+    }
+
+    async fn run_node(&self, mut parts: Parts, tasks: &Tasks) {
+        let (feed, engine) = (&parts.feed, &parts.engine);
         let cancel = &tasks.cancel;
         let transport: Arc<dyn Transport> = Arc::new(feed.clone());
         let runtime = engine.runtime();
@@ -272,7 +291,9 @@ impl Agent {
             Ok(network) => network,
             Err(e) => return tracing::error!(error = %e, "no pod network"),
         };
-        let house = self.keep_house(&runtime, stats, &mine, tasks);
+        let house = self.keep_house(&runtime, parts.stats.clone(), &mine, tasks);
+        let (changes, changed) = mpsc::channel(CHANGES);
+        let tell = Tell { changes, images: Arc::default() };
         let status = NodeStatus {
             config: self.config.clone(),
             capacity: capacity.clone(),
@@ -283,6 +304,7 @@ impl Agent {
             network: network.ready(),
             pressures: house.pressures.clone(),
             leaving: house.leaving.clone(),
+            images: tell.images.clone(),
         };
         let (registered, node_uid) = watch::channel(None);
         let leases = (writer.clone(), self.config.name.clone(), self.clock.clone());
@@ -292,21 +314,19 @@ impl Agent {
         let stop = cancel.clone();
         tasks.spawn(async move { stop.run_until_cancelled(give_back).await.unwrap_or_default() });
         self.serve_ingress(feed, &informers, &writer, tasks);
-        let (changes, changed) = mpsc::channel(CHANGES);
-        if let Some(importer) = engine.importer() {
-            let (dir, record) = (self.config.images.clone(), self.config.paths().imported_images());
-            let images = Directory { dir, record, importer, runtime: runtime.clone(), changes: changes.clone() };
-            tasks.spawn(images.run(cancel.clone()));
-        }
-        tasks.spawn(engine.supervise(changes, cancel.clone()));
+        self.serve_images(&mut parts, &nodes, &tell, tasks);
+        tasks.spawn(parts.engine.supervise(tell, cancel.clone()));
         let cgroups = Cgroups::new(&self.config.cgroup_root);
         let huge = if cgroups.counts_huge_pages() { capacity.huge.keys().copied().collect() } else { Vec::new() };
         let abilities = self.abilities(&*runtime).await;
+        let memory = || Arc::new(Offline::new(&self.config.paths().offline()));
+        let offline = self.config.offline_restart.then(memory);
         let shared = Shared {
             paths: self.config.paths(),
-            puller: Arc::new(Puller::new(runtime.clone(), self.clock.clone(), keyring)),
+            puller: Arc::new(Puller::new(runtime.clone(), self.clock.clone(), parts.keyring)),
             cgroups,
-            references: References::new(transport, cancel.clone()),
+            references: References::new(transport, offline.clone(), cancel.clone()),
+            offline,
             tokens: Tokens::new(writer.clone()),
             events: Recorder::start(writer.clone(), &self.config.name, self.clock.clone(), self.ids.clone()),
             writer,
@@ -320,6 +340,7 @@ impl Agent {
             huge,
             orders: house.orders,
             ledger: Default::default(),
+            left: Default::default(),
             abilities,
             seccomp: security::seccomp_supported(),
             network_ready: network.ready(),
@@ -359,6 +380,22 @@ impl Agent {
         tasks.spawn(guard.run(tasks.cancel.clone()));
         house
     }
+}
+
+/// What the node's parts are made of.
+struct Parts {
+    /// The servers, as a transport.
+    feed: Feed,
+    /// Makes connections to servers.
+    connect: Connect,
+    /// The container engine.
+    engine: Engine,
+    /// The node's own credentials for registries.
+    keyring: Keyring,
+    /// What the node uses.
+    stats: Arc<Stats>,
+    /// Where its containerd finds content of other nodes.
+    mirror: Option<Mirror>,
 }
 
 /// What the housekeepers tell the rest of the agent.

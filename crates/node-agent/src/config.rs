@@ -60,6 +60,10 @@ pub struct Config {
     pub eviction: Thresholds,
     /// Above which share of the disk in use unused images are removed, and until below which; in percent.
     pub image_gc: (u8, u8),
+    /// Do pods start again after a reboot while no server can be reached?
+    pub offline_restart: bool,
+    /// Does the node get image content from other nodes, and give it to them?
+    pub share_images: bool,
     /// Where the Ingress proxy listens; None: there is none on this node.
     pub ingress: Option<kybern_ingress::Config>,
 }
@@ -87,6 +91,8 @@ impl Config {
             reserved: BTreeMap::new(),
             eviction: Thresholds::default(),
             image_gc: (85, 80),
+            offline_restart: false,
+            share_images: true,
             ingress: None,
         }
     }
@@ -163,6 +169,10 @@ impl Paths {
     /// Persistent volumes on this node's disk, by name. Nothing else lies here.
     pub fn storage(&self) -> PathBuf {
         self.data.join("storage")
+    }
+    /// Pods as they are remembered for a start without servers.
+    pub fn offline(&self) -> PathBuf {
+        self.data.join("offline")
     }
     /// Directories of all pods, by uid.
     pub fn pods(&self) -> PathBuf {

@@ -21,6 +21,7 @@ mod inotify;
 pub mod net;
 pub mod network;
 pub mod node;
+pub mod offline;
 pub mod pods;
 pub mod proxy;
 pub mod references;

@@ -1,6 +1,7 @@
 //! ConfigMaps and Secrets that pods of this node refer to: one watch per object while a pod uses it.
 
 use crate::error::{Error, Result};
+use crate::offline::{Offline, Referred};
 use crate::pods::spec;
 use k8s_openapi::api::core::v1::{ConfigMap, Container, PersistentVolume, PersistentVolumeClaim, Pod, Secret, Volume};
 use kybern_api::object::Object;
@@ -33,6 +34,10 @@ pub trait Lookup: Send + Sync {
     fn config_map(&self, namespace: &str, name: &str) -> Option<ConfigMap>;
     /// A Secret.
     fn secret(&self, namespace: &str, name: &str) -> Option<Secret>;
+    /// Does the pod run from memory, with no server to be asked?
+    fn is_offline(&self, _pod: &Pod) -> bool {
+        false
+    }
     /// The volume that a pod's claim is bound to.
     ///
     /// # Errors
@@ -58,13 +63,15 @@ pub struct References {
     entries: Arc<Mutex<HashMap<Key, Entry>>>,
     /// Volumes by uid of the pod and name of the claim. What a bound claim is bound to never changes.
     volumes: Arc<Mutex<HashMap<(String, String), PersistentVolume>>>,
+    /// What stands in for the API while no server can be reached; None: nothing does.
+    offline: Option<Arc<Offline>>,
     cancel: CancellationToken,
 }
 
 impl References {
     /// Nothing watched yet; all watches end with `cancel`.
-    pub fn new(transport: Arc<dyn Transport>, cancel: CancellationToken) -> Self {
-        Self { transport, entries: Arc::default(), volumes: Arc::default(), cancel }
+    pub fn new(transport: Arc<dyn Transport>, offline: Option<Arc<Offline>>, cancel: CancellationToken) -> Self {
+        Self { transport, entries: Arc::default(), volumes: Arc::default(), offline, cancel }
     }
 
     /// Watches all that a pod refers to, pokes it at each change, and waits for the first answers.
@@ -75,14 +82,20 @@ impl References {
             .into_iter()
             .map(|(resource, name)| self.follow((resource, namespace.clone(), name), &uid, poke))
             .collect();
+        if self.is_offline(pod) {
+            return;
+        }
         for informer in informers {
             // An object that cannot be read now is missing for now; the pod is poked when it comes.
             let _ = tokio::time::timeout(FIRST_ANSWER, informer.synced()).await;
         }
     }
 
-    /// Ends the watches that only this pod used.
+    /// Ends the watches that only this pod used, and forgets it.
     pub fn release(&self, uid: &str) {
+        if let Some(Err(e)) = self.offline.as_ref().map(|o| o.forget(uid)) {
+            tracing::warn!(uid, error = %e, "a pod that is over may start again without servers");
+        }
         self.volumes.lock().retain(|(pod, _), _| pod != uid);
         self.entries.lock().retain(|_, entry| {
             entry.users.remove(uid);
@@ -120,10 +133,34 @@ impl References {
         Entry { informer, users: HashMap::new(), cancel }
     }
 
-    fn get<T: serde::de::DeserializeOwned>(&self, resource: &'static str, namespace: &str, name: &str) -> Option<T> {
+    fn object(&self, resource: &'static str, namespace: &str, name: &str) -> Option<Object> {
         let entries = self.entries.lock();
         let entry = entries.get(&(resource, namespace.to_owned(), name.to_owned()))?;
-        entry.informer.get(&Name::new(namespace, name))?.object.view().ok()
+        match entry.informer.is_synced() {
+            true => Some(entry.informer.get(&Name::new(namespace, name))?.object),
+            false => self.offline.as_ref()?.object(resource, namespace, name),
+        }
+    }
+
+    fn get<T: serde::de::DeserializeOwned>(&self, resource: &'static str, namespace: &str, name: &str) -> Option<T> {
+        self.object(resource, namespace, name)?.view().ok()
+    }
+
+    /// Keeps a pod and what it refers to for a start without servers, where that is wanted.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn keep(&self, object: &Object, pod: &Pod) -> Result<()> {
+        let uid = object.head.uid.as_str();
+        let Some(offline) = self.offline.as_ref().filter(|o| !o.runs(uid)) else { return Ok(()) };
+        let find = |(resource, name): (&'static str, String)| -> Option<Referred> {
+            Some((resource, self.object(resource, &object.head.namespace, &name)?))
+        };
+        let referred: Vec<Referred> = names(pod).into_iter().filter_map(find).collect();
+        let known = self.volumes.lock();
+        let mine = known.iter().filter(|((pod, _), _)| pod == uid);
+        let volumes = mine.map(|((_, claim), volume)| (claim.clone(), volume.clone())).collect();
+        offline.keep(object, pod, &referred, volumes)
     }
 }
 
@@ -165,9 +202,16 @@ impl Lookup for References {
         if let Some(known) = self.volumes.lock().get(&key) {
             return Ok(known.clone());
         }
+        if let Some(kept) = self.offline.as_ref().and_then(|o| o.volume(&key.0, &key.1)) {
+            return Ok(kept);
+        }
         let volume = self.ask_volume(pod, claim).await?;
         self.volumes.lock().insert(key, volume.clone());
         Ok(volume)
+    }
+    fn is_offline(&self, pod: &Pod) -> bool {
+        let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+        self.offline.as_ref().is_some_and(|o| o.runs(uid))
     }
     fn config_map(&self, namespace: &str, name: &str) -> Option<ConfigMap> {
         self.get("configmaps", namespace, name)

@@ -3,16 +3,24 @@
 #[expect(dead_code, reason = "this suite needs no API")]
 mod support;
 
+use kybern_node_agent::images::archive;
+use kybern_node_agent::images::content::Content;
 use kybern_node_agent::images::directory::Directory;
 use kybern_node_agent::images::import::Importer;
 use kybern_node_agent::runtime::Runtime;
-use kybern_node_agent::runtime::containerd::Containerd;
+use kybern_node_agent::runtime::containerd::{Containerd, Tell};
 use kybern_node_agent::runtime::cri::Cri;
+use kybern_node_agent::runtime::events::TaskChanged;
 use kybern_wire::cri as pb;
 use std::sync::Arc;
 use std::time::Duration;
 use support::{BUSYBOX, busybox_archive, import_busybox, on_a_node};
 use tokio_util::sync::CancellationToken;
+
+/// Where events go; images are nobody's business here.
+fn tell(changes: tokio::sync::mpsc::Sender<TaskChanged>) -> Tell {
+    Tell { changes, images: Arc::default() }
+}
 
 fn sandbox_config(cgroup_parent: &str, logs: &std::path::Path) -> pb::PodSandboxConfig {
     let node = pb::NamespaceOption { network: pb::NamespaceMode::Node.into(), ..Default::default() };
@@ -79,7 +87,7 @@ fn containers_survive_containerd_and_the_agent() {
         let supervisor = tokio::spawn({
             let cancel = cancel.clone();
             async move {
-                containerd.supervise(changes, cancel).await;
+                containerd.supervise(tell(changes), cancel).await;
                 containerd
             }
         });
@@ -106,7 +114,7 @@ fn containers_survive_containerd_and_the_agent() {
         let waits = tokio::spawn({
             let cancel = cancel.clone();
             async move {
-                adopted.supervise(changes, cancel).await;
+                adopted.supervise(tell(changes), cancel).await;
                 adopted
             }
         });
@@ -118,6 +126,58 @@ fn containers_survive_containerd_and_the_agent() {
         cancel.cancel();
         waits.await.expect("supervisor").stop().await;
         assert!(!paths.containerd_pid().exists());
+    });
+}
+
+#[test]
+fn content_is_read_from_anywhere_in_a_blob_and_images_that_come_are_told() {
+    on_a_node("content", |paths, _| async move {
+        let mut containerd = Containerd::start(&paths).await.expect("containerd");
+        let cri = containerd.cri();
+        let content = Content::new(containerd.channel());
+        let (changes, mut changed) = tokio::sync::mpsc::channel(4);
+        let (told, cancel) = (tell(changes), CancellationToken::new());
+        let (images, stop) = (told.images.clone(), cancel.clone());
+        let channel = containerd.channel();
+        let supervisor = tokio::spawn(async move {
+            containerd.supervise(told, stop).await;
+            containerd
+        });
+        changed.recv().await.expect("subscribed");
+        let path = paths.data().join("busybox.tar");
+        std::fs::write(&path, busybox_archive(BUSYBOX)).expect("archive");
+        // The subscription itself is answered only with its first event: what comes before may be missed.
+        let news = async {
+            loop {
+                let bundle = archive::open(&path, &paths.data().join("scratch")).expect("open");
+                Importer::new(channel.clone()).import(&bundle, &cri, "test").await.expect("import");
+                if tokio::time::timeout(Duration::from_secs(1), images.notified()).await.is_ok() {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), news).await.expect("told in time");
+
+        let image = cri.image(BUSYBOX).await.expect("image").expect("there");
+        let digest = image.id;
+        let size = content.size(&digest).await.expect("size").expect("a blob");
+        let read = async |offset| {
+            let mut parts = content.read(&digest, offset).await.expect("read");
+            let mut bytes = Vec::new();
+            while let Some(part) = parts.message().await.expect("part") {
+                bytes.extend_from_slice(&part.data);
+            }
+            bytes
+        };
+        let whole = read(0).await;
+        assert_eq!(whole.len() as u64, size);
+        assert!(whole.starts_with(b"{"), "an image's id is the digest of its configuration");
+        assert_eq!(read(5).await, whole[5..]);
+        let missing = format!("sha256:{}", "0".repeat(64));
+        assert_eq!(content.size(&missing).await.expect("asked"), None);
+        assert_eq!(content.size("../../etc/passwd").await.expect("asked"), None);
+        cancel.cancel();
+        supervisor.await.expect("supervisor").stop().await;
     });
 }
 

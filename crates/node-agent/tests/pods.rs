@@ -20,7 +20,7 @@ use kybern_node_agent::pods::status::Ending;
 use kybern_node_agent::pods::{Command, Pods, Shared, security};
 use kybern_node_agent::references::References;
 use kybern_node_agent::runtime::Runtime;
-use kybern_node_agent::runtime::containerd::Containerd;
+use kybern_node_agent::runtime::containerd::{Containerd, Tell};
 use kybern_node_agent::runtime::events::TaskChanged;
 use kybern_node_agent::runtime::fake::Fake;
 use kybern_node_agent::volumes::token::Tokens;
@@ -47,8 +47,8 @@ async fn start(paths: &Paths, cgroup: &str, api: Api) -> Node {
     import_busybox(&containerd, paths.data()).await;
     let (changes, changed) = mpsc::channel(64);
     let mut node = run(paths, cgroup, api, Arc::new(containerd.cri()), Abilities::default(), changed);
-    let cancel = node.cancel.clone();
-    node.tasks.push(tokio::spawn(async move { containerd.supervise(changes, cancel).await }));
+    let (tell, cancel) = (Tell { changes, images: Arc::default() }, node.cancel.clone());
+    node.tasks.push(tokio::spawn(async move { containerd.supervise(tell, cancel).await }));
     node
 }
 
@@ -77,7 +77,7 @@ fn run(
         paths: paths.clone(),
         puller: Arc::new(Puller::new(runtime.clone(), clock.clone(), Keyring::default())),
         cgroups: Cgroups::new(cgroup),
-        references: References::new(transport.clone(), cancel.clone()),
+        references: References::new(transport.clone(), None, cancel.clone()),
         tokens: Tokens::new(writer.clone()),
         events: Recorder::start(writer.clone(), "n1", clock.clone(), Arc::new(SystemIds)),
         writer,
@@ -91,6 +91,8 @@ fn run(
         huge: Vec::new(),
         orders: orders.clone(),
         ledger: Default::default(),
+        left: Default::default(),
+        offline: None,
         abilities,
         seccomp: security::seccomp_supported(),
         network_ready: watch::channel(true).1,

@@ -45,10 +45,29 @@ impl Cluster {
         Ok(Self { program, kubeconfig, servers })
     }
 
+    /// Runs the program on this cluster; what it said.
+    pub(crate) fn kybern(&self, args: &[&str]) -> Result<String> {
+        let out = Command::new(&self.program).args(args).output().context("kybern")?;
+        if !out.status.success() {
+            bail!("kybern {}: {}", args.join(" "), String::from_utf8_lossy(&out.stderr));
+        }
+        Ok(String::from_utf8_lossy(&out.stdout).into_owned())
+    }
+
+    /// Does something with one of its hosts.
+    pub(crate) fn host(&self, verb: &str, host: &str) -> Result<()> {
+        self.kybern(&["dev", verb, host, "--name", NAME]).map(drop)
+    }
+
+    /// The disk of a host, and its sockets and mounts.
+    pub(crate) fn directories(host: &str) -> (PathBuf, PathBuf) {
+        let of = |root: &str| PathBuf::from(root).join(NAME).join(host);
+        (of("/var/lib/kybern/dev"), of("/run/kybern"))
+    }
+
     /// Process ids by host name.
     pub(crate) fn processes(&self) -> Result<Vec<(String, u32)>> {
-        let out = Command::new(&self.program).args(["dev", "list"]).output()?;
-        let text = String::from_utf8_lossy(&out.stdout).into_owned();
+        let text = self.kybern(&["dev", "list"])?;
         let mine = text.lines().skip_while(|l| !l.starts_with(NAME)).skip(1).take_while(|l| l.starts_with("  "));
         Ok(mine
             .filter_map(|l| {

@@ -1,10 +1,11 @@
-//! `cargo xtask bench [api|scale]`: figures of a fresh cluster on this machine, beside the limits measured in the same
+//! `cargo xtask bench [api|node|scale]`: figures of a fresh cluster on this machine, beside the limits measured in the same
 //! run. Nothing here asserts; a figure is judged by its ratio to a limit or a peer.
 
 mod client;
 mod cluster;
 mod limits;
 mod load;
+mod node;
 mod process;
 mod rollout;
 mod scale;
@@ -24,6 +25,8 @@ pub(crate) fn row(what: &str, value: impl std::fmt::Display, target: &str) {
 pub enum Case {
     /// Start, size, requests, lists and watches of a small cluster
     Api,
+    /// Pods on a real node: how fast they start, beside the runtime alone
+    Node,
     /// Many nodes and pods, simulated
     Scale,
 }
@@ -49,6 +52,16 @@ pub fn api(seconds: u64) -> Result<()> {
     println!("\nAPI, three servers, TLS, clients on the same cores");
     runtime.block_on(load::run(&api, length))?;
     process::memory(&cluster, "after the load")
+}
+
+/// A server and a node: pods one at a time, a hundred at once, and what they cost when idle.
+///
+/// # Errors
+/// When the cluster can't be made or a request is refused.
+pub fn node() -> Result<()> {
+    let cluster = Cluster::create(1, 1)?;
+    let api = Api::connect(&cluster)?;
+    node::run(&runtime()?, &cluster, &api)
 }
 
 /// Three servers with many simulated nodes, and `pods` pods running on them before anything is measured.

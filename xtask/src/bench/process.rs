@@ -39,16 +39,22 @@ pub(crate) fn memory_of(what: &str, pid: u32, target: &str) {
     row(&format!("memory of {what}"), format!("{:.1} MB", rss_mb(pid)), target);
 }
 
-/// Memory and CPU while nothing happens.
+/// Memory and CPU of all hosts while nothing happens.
 pub(crate) fn idle(cluster: &Cluster) -> Result<()> {
+    idle_of(cluster, |host| Some(if host.starts_with("server") { "<= 60 MB, <= 1 %" } else { "<= 25 MB, <= 1 %" }))
+}
+
+/// The same of the hosts that have a target.
+pub(crate) fn idle_of(cluster: &Cluster, target: impl Fn(&str) -> Option<&'static str>) -> Result<()> {
     std::thread::sleep(Duration::from_secs(5));
     let processes = cluster.processes()?;
     let before: Vec<f64> = processes.iter().map(|(_, pid)| cpu_seconds(*pid)).collect();
     std::thread::sleep(IDLE);
     for ((host, pid), before) in processes.iter().zip(before) {
         let share = (cpu_seconds(*pid) - before) / IDLE.as_secs_f64() * 100.0;
-        let target = if host.starts_with("server") { "<= 60 MB, <= 1 %" } else { "<= 25 MB, <= 1 %" };
-        row(&format!("idle {host}"), format!("{:.1} MB {share:.1} %", rss_mb(*pid)), target);
+        if let Some(target) = target(host) {
+            row(&format!("idle {host}"), format!("{:.1} MB {share:.1} %", rss_mb(*pid)), target);
+        }
     }
     Ok(())
 }

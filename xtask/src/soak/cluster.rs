@@ -17,6 +17,27 @@ pub(super) struct Cluster {
     clock_offset: String,
 }
 
+/// What a cluster is to be.
+pub(super) struct Wanted {
+    pub(super) name: &'static str,
+    /// The program under test.
+    pub(super) program: PathBuf,
+    /// What all clocks are moved by, in seconds (`-5s`); empty: nothing. Only a program built for it listens.
+    pub(super) clock_offset: String,
+    pub(super) servers: u32,
+    pub(super) nodes: u32,
+    /// Further arguments of `kybern dev create`.
+    pub(super) arguments: &'static [&'static str],
+}
+
+impl Wanted {
+    /// A server and a node of the usual program.
+    pub(super) fn new(name: &'static str) -> Result<Self> {
+        let program = target()?.join("kybern");
+        Ok(Self { name, program, clock_offset: String::new(), servers: 1, nodes: 1, arguments: &[] })
+    }
+}
+
 /// Where builds are.
 pub(super) fn target() -> Result<PathBuf> {
     let target = std::env::var("CARGO_TARGET_DIR").context("CARGO_TARGET_DIR is not set: run through deploy/env.sh")?;
@@ -26,20 +47,17 @@ pub(super) fn target() -> Result<PathBuf> {
 impl Cluster {
     /// Creates it, with the web image on every node.
     pub(super) fn create(name: &'static str, servers: u32, nodes: u32) -> Result<Self> {
-        Self::create_with(target()?.join("kybern"), "", name, servers, nodes)
+        Self::create_with(Wanted { servers, nodes, ..Wanted::new(name)? })
     }
 
-    /// Creates it with another program, whose clock is moved by `clock_offset`.
-    pub(super) fn create_with(
-        program: PathBuf,
-        clock_offset: &str,
-        name: &'static str,
-        servers: u32,
-        nodes: u32,
-    ) -> Result<Self> {
-        let mut cluster = Self { name, program, kubeconfig: String::new(), clock_offset: clock_offset.to_owned() };
+    /// Creates it with settings of its own.
+    pub(super) fn create_with(wanted: Wanted) -> Result<Self> {
+        let Wanted { name, program, clock_offset, servers, nodes, arguments } = wanted;
+        let mut cluster = Self { name, program, kubeconfig: String::new(), clock_offset };
         cluster.kybern(&["dev", "delete"])?;
-        cluster.kybern(&["dev", "create", "--servers", &servers.to_string(), "--nodes", &nodes.to_string()])?;
+        let (servers, nodes) = (servers.to_string(), nodes.to_string());
+        let create = ["dev", "create", "--servers", &servers, "--nodes", &nodes];
+        cluster.kybern(&[&create[..], arguments].concat())?;
         let image = Command::new("deploy/web-image.sh").output().context("deploy/web-image.sh")?;
         cluster.kybern(&["image", "import", String::from_utf8_lossy(&image.stdout).trim()])?;
         cluster.kubeconfig = cluster.kybern(&["dev", "kubeconfig"])?.trim().to_owned();
@@ -67,6 +85,11 @@ impl Cluster {
     pub(super) fn kubectl(&self, args: &[&str]) -> Result<String> {
         let program = std::env::var("KUBECTL").unwrap_or_else(|_| "kubectl".into());
         said(Command::new(program).env("KUBECONFIG", &self.kubeconfig).args(args), args)
+    }
+
+    /// The directory of a host.
+    pub(super) fn host_dir(&self, host: &str) -> PathBuf {
+        PathBuf::from("/var/lib/kybern/dev").join(self.name).join(host)
     }
 
     /// Tells a test where the cluster is.

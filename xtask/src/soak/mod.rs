@@ -3,6 +3,7 @@
 mod clock;
 mod cluster;
 mod leftovers;
+mod offline;
 mod pods;
 mod updown;
 mod workloads;
@@ -32,6 +33,11 @@ const TABLE: &[Soak] = &[
         name: "clock",
         about: "CronJobs and times to live under a moved clock, on a running cluster (builds for 2 minutes, runs 1)",
         run: clock::run,
+    },
+    Soak {
+        name: "offline",
+        about: "a node loses its power and comes up without a server: what may run, runs (about 2 minutes)",
+        run: offline::run,
     },
     Soak {
         name: "pods",

@@ -15,7 +15,8 @@ use kybern_authn::Credentials;
 use kybern_wire::node::node_server::{Node, NodeServer};
 use kybern_wire::node::relay_server::RelayServer;
 use kybern_wire::node::{
-    CallRequest, CallResponse, FeedEvent, FeedRequest, FromNode, ServerList, ServersRequest, ToNode, from_node,
+    Blob, BlobChunk, BlobRequest, CallRequest, CallResponse, FeedEvent, FeedRequest, FromNode, ServerList,
+    ServersRequest, ToNode, from_node, open,
 };
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -142,6 +143,7 @@ impl Node for NodeDoor {
     type FeedStream = Answers<FeedEvent>;
     type ReverseStream = Answers<ToNode>;
     type ServersStream = Answers<ServerList>;
+    type BlobStream = Answers<BlobChunk>;
 
     async fn feed(
         &self,
@@ -192,5 +194,21 @@ impl Node for NodeDoor {
         self.user(&request, "/kybern.node.v1.Node/Servers").await?;
         let lists = WatchStream::new(self.0.0.servers.subscribe()).map(|servers| Ok(ServerList { servers }));
         Ok(Response::new(lists.take_until(self.0.0.drain.clone().cancelled_owned()).boxed()))
+    }
+
+    /// Any node may have any node's image content: whoever asks by digest knows what it is, and has learnt the
+    /// digest from a registry that let it in.
+    async fn blob(&self, request: Request<BlobRequest>) -> Result<Response<Self::BlobStream>, tonic::Status> {
+        let user = self.user(&request, "/kybern.node.v1.Node/Blob").await?;
+        user.node_name().ok_or_else(|| tonic::Status::permission_denied("not a node"))?;
+        let BlobRequest { node, digest, offset } = request.into_inner();
+        let channel = self.0.0.nodes.open(&node, open::What::Blob(Blob { digest, offset })).await.map_err(to_grpc)?;
+        let head = BlobChunk { size: channel.opened.length, bytes: Bytes::new() };
+        let rest = channel.bytes().map(|bytes| match bytes {
+            Ok(bytes) => Ok(BlobChunk { size: 0, bytes }),
+            Err(e) => Err(tonic::Status::unavailable(e.to_string())),
+        });
+        let chunks = futures::stream::iter([Ok(head)]).chain(rest);
+        Ok(Response::new(chunks.take_until(self.0.0.drain.clone().cancelled_owned()).boxed()))
     }
 }

@@ -6,7 +6,9 @@
 mod frames;
 pub mod peers;
 
+use bytes::Bytes;
 use frames::{ToNodeQueue, close_reason, to_body};
+use futures::Stream;
 use kybern_api::error::{Reason, Status};
 use kybern_stream::mux::{Body, Channel, ChannelError, Link};
 use kybern_wire::node::{FromNode, Open, Opened, ToNode, from_node, open, to_node};
@@ -30,6 +32,24 @@ pub struct NodeChannel {
     pub opened: Opened,
     /// The streams.
     pub channel: Channel,
+}
+
+impl NodeChannel {
+    /// What the node sends on its only stream. After an error nothing more comes.
+    pub(crate) fn bytes(self) -> impl Stream<Item = Result<Bytes, ChannelError>> + Send + 'static {
+        // The sender goes along: without it the channel would count as abandoned.
+        futures::stream::unfold(Some(self.channel), |channel| async move {
+            let mut channel = channel?;
+            loop {
+                match channel.receiver.recv().await {
+                    Ok(Some(data)) if data.bytes.is_empty() => {}
+                    Ok(Some(data)) => return Some((Ok(data.bytes), Some(channel))),
+                    Ok(None) => return None,
+                    Err(e) => return Some((Err(e), None)),
+                }
+            }
+        })
+    }
 }
 
 /// The nodes this server can reach.

@@ -13,7 +13,7 @@ async fn echo_node(link: Arc<NodeLink>, mut queue: mpsc::UnboundedReceiver<ToNod
         let answer = |frame| link.deliver(FromNode { channel, frame: Some(frame) });
         match frame {
             Some(to_node::Frame::Open(_)) => {
-                answer(from_node::Frame::Opened(Opened { code: 200, content_type: String::new() }))
+                answer(from_node::Frame::Opened(Opened { code: 200, ..Opened::default() }))
             }
             Some(to_node::Frame::Data(d)) if d.end => answer(from_node::Frame::Close(pb::Close::default())),
             Some(to_node::Frame::Data(d)) => answer(from_node::Frame::Data(d)),

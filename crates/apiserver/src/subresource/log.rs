@@ -1,6 +1,5 @@
 //! A container's output.
 
-use crate::nodes::NodeChannel;
 use crate::present::body::Body;
 use crate::registry::kinds::Resource;
 use crate::request::chain::Authorized;
@@ -26,22 +25,11 @@ pub(crate) async fn run(server: &ApiServer, resource: &Resource, auth: &Authoriz
     if !logs.previous {
         pod.has_begun(&logs.container)?;
     }
-    let NodeChannel { channel, .. } = server.0.nodes.open(&pod.node, What::Logs(logs)).await?;
+    let channel = server.0.nodes.open(&pod.node, What::Logs(logs)).await?;
     let drain = server.0.drain.clone().cancelled_owned();
-    // The sender goes along: without it the channel would count as abandoned.
-    let chunks = futures::stream::unfold(channel, |mut channel| async move {
-        loop {
-            match channel.receiver.recv().await {
-                Ok(Some(data)) if data.bytes.is_empty() => {}
-                Ok(Some(data)) => return Some((data.bytes, channel)),
-                Ok(None) => return None,
-                Err(error) => {
-                    tracing::debug!(%error, "log stream broke off");
-                    return None;
-                }
-            }
-        }
-    });
+    let chunks = channel
+        .bytes()
+        .filter_map(async |bytes| bytes.inspect_err(|error| tracing::debug!(%error, "log stream broke off")).ok());
     Ok(text(Body::frames(chunks.take_until(drain).boxed())))
 }
 

@@ -1,6 +1,7 @@
 //! `kybern bench`: load for measurements, made through the API like any client's.
 
 mod hollow;
+mod runtime;
 
 use crate::cli::BenchCommand;
 use anyhow::Result;
@@ -12,5 +13,6 @@ use anyhow::Result;
 pub fn run(command: BenchCommand) -> Result<()> {
     match command {
         BenchCommand::Hollow(args) => hollow::run(&args),
+        BenchCommand::Runtime(args) => runtime::run(&args),
     }
 }

@@ -1,5 +1,6 @@
 //! What a dev cluster is: its hosts, their addresses and directories, kept in one small file.
 
+use crate::cli::DevArguments;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
@@ -46,6 +47,9 @@ pub struct Cluster {
     pub server_token: String,
     /// Join token for nodes.
     pub agent_token: String,
+    /// What its programs are given besides.
+    #[serde(default)]
+    pub extra: DevArguments,
 }
 
 impl Cluster {
@@ -84,6 +88,7 @@ impl Cluster {
             hosts,
             server_token: String::new(),
             agent_token: String::new(),
+            extra: DevArguments::default(),
         })
     }
 

@@ -3,6 +3,7 @@
 
 use super::cluster::{Cluster, Host};
 use super::{gate, host, node_ports};
+use crate::clock;
 use anyhow::{Context, Result, anyhow};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -42,6 +43,9 @@ pub struct Request {
     pub op: Op,
     /// Which host; None: all of them (status), or the daemon itself (stop).
     pub host: Option<String>,
+    /// What the clock of a program that is started is moved by, where its build can do that.
+    #[serde(default)]
+    pub clock_offset: Option<String>,
 }
 
 /// An answer line: each host's process id, or 0 while it does not run.
@@ -54,7 +58,8 @@ pub struct Answer {
     pub error: String,
 }
 
-type Command = (Op, oneshot::Sender<u32>);
+/// What a host is to do, how its clock is moved then, and where the answer goes.
+type Command = (Op, Option<String>, oneshot::Sender<u32>);
 
 /// Runs until it is told to stop or gets SIGTERM.
 ///
@@ -128,7 +133,7 @@ async fn answer(
     }
     for (name, tx) in hosts.iter().filter(|(n, _)| request.host.as_ref().is_none_or(|h| h == *n)) {
         let (done, pid) = oneshot::channel();
-        if tx.send((request.op, done)).await.is_ok() {
+        if tx.send((request.op, request.clock_offset.clone(), done)).await.is_ok() {
             answer.hosts.insert(name.clone(), pid.await.unwrap_or(0));
         }
     }
@@ -145,21 +150,25 @@ async fn keep_running(
     mut commands: mpsc::Receiver<Command>,
     cancel: CancellationToken,
 ) {
-    let mut wanted = true;
+    let (mut wanted, mut clock_offset) = (true, None);
     let mut delay = RESTART_DELAY;
     loop {
         if !wanted {
             tokio::select! {
                 () = cancel.cancelled() => return,
                 command = commands.recv() => match command {
-                    Some((op, done)) => { wanted = op == Op::Start; let _ = done.send(0); }
+                    Some((op, clock, done)) => {
+                        wanted = op == Op::Start;
+                        clock_offset = clock.or(clock_offset);
+                        let _ = done.send(0);
+                    }
                     None => return,
                 },
             }
             continue;
         }
         let started = tokio::time::Instant::now();
-        match host::spawn(&cluster, &h) {
+        match host::spawn(&cluster, &h, clock_offset.as_deref()) {
             Ok(mut child) => {
                 if !attend(&mut child, &mut commands, &cancel, &mut wanted).await {
                     return;
@@ -190,7 +199,7 @@ async fn attend(
             _ = child.wait() => return true,
             () = cancel.cancelled() => { end(child).await; return false; }
             command = commands.recv() => {
-                let Some((op, done)) = command else { return false };
+                let Some((op, _, done)) = command else { return false };
                 match op {
                     Op::Start | Op::Status => { let _ = done.send(pid); }
                     Op::Kill => { let _ = child.kill().await; let _ = done.send(pid); return true; }
@@ -220,7 +229,8 @@ pub async fn ask(cluster: &Cluster, op: Op, host: Option<&str>) -> Result<Answer
         .await
         .with_context(|| format!("cluster {} is not running; start it with `kybern dev create`", cluster.name))?;
     let (read, mut write) = stream.into_split();
-    let mut text = serde_json::to_vec(&Request { op, host: host.map(str::to_owned) })?;
+    let clock_offset = std::env::var(clock::VARIABLE).ok();
+    let mut text = serde_json::to_vec(&Request { op, host: host.map(str::to_owned), clock_offset })?;
     text.push(b'\n');
     write.write_all(&text).await?;
     let mut line = String::new();

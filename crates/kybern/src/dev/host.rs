@@ -2,6 +2,7 @@
 //! network namespace.
 
 use super::cluster::{Cluster, Host, Role};
+use crate::clock;
 use anyhow::{Context, Result};
 use kybern_node_agent::net::netns;
 use std::process::Stdio;
@@ -29,6 +30,7 @@ pub fn arguments(cluster: &Cluster, host: &Host) -> Vec<String> {
             if is_first {
                 args.push("--cluster-init".into());
             }
+            args.extend_from_slice(&cluster.extra.server);
         }
         Role::Node => {
             flag("token", cluster.agent_token.clone());
@@ -42,21 +44,25 @@ pub fn arguments(cluster: &Cluster, host: &Host) -> Vec<String> {
             flag("image-gc-high-threshold", "100".into());
             flag("private-registry", cluster.host_dir(host).join("registries.yaml").display().to_string());
             args.insert(0, "agent".into());
+            args.extend_from_slice(&cluster.extra.node);
         }
     }
     args
 }
 
-/// Starts a host's program; its output goes to `kybern.log` in the host's directory.
+/// Starts a host's program, its clock moved where that is told; its output goes to `kybern.log` in the host's directory.
 ///
 /// # Errors
 /// When the namespace is gone or the program can't be started.
-pub fn spawn(cluster: &Cluster, host: &Host) -> Result<Child> {
+pub fn spawn(cluster: &Cluster, host: &Host, clock_offset: Option<&str>) -> Result<Child> {
     let dir = cluster.host_dir(host);
     std::fs::create_dir_all(&dir)?;
     std::fs::create_dir_all(cluster.host_run_dir(host))?;
     let log = std::fs::File::options().create(true).append(true).open(dir.join("kybern.log"))?;
     let mut command = Command::new(std::env::current_exe()?);
+    if let Some(offset) = clock_offset {
+        command.env(clock::VARIABLE, offset);
+    }
     command.args(arguments(cluster, host)).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
     let runtime = tokio::runtime::Handle::current();
     netns::run_in(&netns::path(&cluster.netns(host)), move || {

@@ -10,10 +10,12 @@ mod ready;
 mod seed;
 mod sweep;
 
-use crate::cli::{DevCommand, DevHost};
+use crate::cli::{DevArguments, DevCommand, DevHost};
 use anyhow::{Context, Result, bail};
 use cluster::{Cluster, Role};
 use daemon::Op;
+use kybern_node_agent::config::Paths;
+use kybern_node_agent::teardown::teardown;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -23,7 +25,9 @@ use std::time::Duration;
 /// One line with the cause and what to do.
 pub fn run(command: DevCommand) -> Result<()> {
     match command {
-        DevCommand::Create { servers, nodes, cluster, no_wait } => create(&cluster.name, servers, nodes, !no_wait),
+        DevCommand::Create { servers, nodes, cluster, no_wait, extra } => {
+            create(&cluster.name, (servers, nodes), extra, !no_wait)
+        }
         DevCommand::Delete(n) => delete(&n.name),
         DevCommand::List => list(),
         DevCommand::Kubeconfig(n) => {
@@ -31,7 +35,15 @@ pub fn run(command: DevCommand) -> Result<()> {
             Ok(())
         }
         DevCommand::Stop(h) => tell(Op::Stop, &h),
-        DevCommand::Start(h) => tell(Op::Start, &h),
+        DevCommand::Start(h) => {
+            // A host that was turned off has no network.
+            net::up(&Cluster::existing(&h.cluster.name)?)?;
+            tell(Op::Start, &h)
+        }
+        DevCommand::Poweroff(h) => {
+            tell(Op::Stop, &h)?;
+            with_host(&h, poweroff)
+        }
         DevCommand::Kill(h) => tell(Op::Kill, &h),
         DevCommand::Cut(h) => with_host(&h, net::cut),
         DevCommand::Heal(h) => with_host(&h, net::heal),
@@ -51,13 +63,24 @@ fn with_host(h: &DevHost, act: fn(&Cluster, &cluster::Host) -> Result<()>) -> Re
     act(&c, c.host(&h.host)?)
 }
 
+/// Undoes all that a stopped host has in memory.
+fn poweroff(cluster: &Cluster, host: &cluster::Host) -> Result<()> {
+    let paths = Paths::new(&cluster.host_dir(host), &cluster.host_run_dir(host));
+    runtime()?.block_on(teardown(&paths, &format!("/{}", cluster.cgroup(host))))?;
+    match std::fs::remove_dir_all(cluster.host_run_dir(host)) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e.into()),
+        _ => {}
+    }
+    net::remove(cluster, host)
+}
+
 fn tell(op: Op, h: &DevHost) -> Result<()> {
     let c = Cluster::existing(&h.cluster.name)?;
     let host = c.host(&h.host)?.name.clone();
     runtime()?.block_on(daemon::ask(&c, op, Some(&host))).map(|_| ())
 }
 
-fn create(name: &str, servers: usize, nodes: usize, wait: bool) -> Result<()> {
+fn create(name: &str, (servers, nodes): (usize, usize), extra: DevArguments, wait: bool) -> Result<()> {
     preflight(nodes)?;
     let begun = tokio::time::Instant::now();
     let cluster = match Cluster::load(name)? {
@@ -65,10 +88,14 @@ fn create(name: &str, servers: usize, nodes: usize, wait: bool) -> Result<()> {
             if (c.servers().count(), c.nodes().count()) != (servers, nodes) {
                 bail!("cluster {name} has another size; `kybern dev delete --name {name}` first");
             }
+            if extra != DevArguments::default() && c.extra != extra {
+                bail!("cluster {name} has other arguments; `kybern dev delete --name {name}` first");
+            }
             c
         }
         None => {
             let mut c = Cluster::plan(name, servers, nodes, &Cluster::all())?;
+            c.extra = extra;
             seed::prepare(&mut c)?;
             c.save()?;
             c

@@ -47,6 +47,17 @@ pub fn down(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
+/// Removes a host's namespace and link; [`up`] makes them anew.
+///
+/// # Errors
+/// When one can't be removed.
+pub fn remove(cluster: &Cluster, host: &Host) -> Result<()> {
+    let port = port_name(&host.name);
+    // The namespace alone would take its end of the link along only some time later.
+    in_ns(&cluster.bridge_netns(), move || async move { Links::open()?.delete(&port).await })?;
+    Ok(netns::delete(&cluster.netns(host))?)
+}
+
 /// Cuts a host off: its port leaves the bridge, so frames go nowhere in both directions.
 ///
 /// # Errors

@@ -73,6 +73,8 @@ fn config(settings: &Settings) -> Result<Config> {
     config.manifests.clone_from(&settings.manifests);
     config.reserved = settings.reserved.iter().map(|(k, v)| reserved(k, v)).collect::<Result<_>>()?;
     config.image_gc = settings.image_gc;
+    config.offline_restart = settings.offline_restart;
+    config.share_images = !settings.disabled.contains(&Part::ImageSharing);
     config.eviction = match settings.eviction_hard.as_slice() {
         [] => Thresholds::default(),
         written => Thresholds::parse(written).map_err(|e| anyhow::anyhow!("--eviction-hard {e}"))?,

@@ -4,7 +4,9 @@ use futures::StreamExt;
 use kybern_api::object::EventType;
 use kybern_wire::node::feed_event::Type;
 use kybern_wire::node::node_server::{Node, NodeServer};
-use kybern_wire::node::{FeedEvent, FeedRequest, FromNode, Server, ServerList, ServersRequest, ToNode, feed_request};
+use kybern_wire::node::{
+    BlobChunk, BlobRequest, FeedEvent, FeedRequest, FromNode, Server, ServerList, ServersRequest, ToNode, feed_request,
+};
 use parking_lot::Mutex;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tokio_util::sync::CancellationToken;
@@ -27,6 +29,7 @@ impl Node for FakeServer {
     type FeedStream = Answers<FeedEvent>;
     type ReverseStream = Answers<ToNode>;
     type ServersStream = Answers<ServerList>;
+    type BlobStream = Answers<BlobChunk>;
 
     async fn feed(
         &self,
@@ -65,6 +68,10 @@ impl Node for FakeServer {
     }
 
     async fn reverse(&self, _: Request<Streaming<FromNode>>) -> Result<Response<Self::ReverseStream>, tonic::Status> {
+        Err(tonic::Status::unimplemented("not in this test"))
+    }
+
+    async fn blob(&self, _: Request<BlobRequest>) -> Result<Response<Self::BlobStream>, tonic::Status> {
         Err(tonic::Status::unimplemented("not in this test"))
     }
 

@@ -1,8 +1,10 @@
 //! Which images to remove: those that nothing uses, the longest unused first, until enough is free.
 
+use super::reference;
 use crate::node::capacity::Disk;
 use crate::runtime::Runtime;
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Pod;
 use kybern_wire::cri as pb;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -87,6 +89,13 @@ pub async fn in_use(runtime: &dyn Runtime) -> crate::error::Result<BTreeSet<Stri
     Ok(containers.into_iter().flat_map(|c| [c.image_ref, c.image.map(|i| i.image).unwrap_or_default()]).collect())
 }
 
+/// What a pod names as images to mount: no container runs from them.
+pub fn volumes(pod: &Pod) -> Vec<String> {
+    let volumes = pod.spec.iter().flat_map(|s| s.volumes.iter().flatten());
+    let named = volumes.filter_map(|v| v.image.as_ref()?.reference.as_deref());
+    named.filter_map(reference::normalise).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,6 +121,18 @@ mod tests {
         assert_eq!(chosen(11), ["older", "old"]);
         assert_eq!(chosen(1000), ["older", "old"], "what is used or new stays");
         assert!(chosen(0).is_empty());
+    }
+
+    #[test]
+    fn an_image_that_is_only_a_volume_is_in_use() {
+        let pod = serde_json::json!({"metadata": {}, "spec": {"containers": [], "volumes": [
+            {"name": "v", "image": {"reference": "r.x/volume:1"}}, {"name": "e", "emptyDir": {}}]}});
+        let in_use: BTreeSet<String> = volumes(&serde_json::from_value(pod).unwrap()).into_iter().collect();
+        let images = [image("volume", 10), image("other", 10)];
+        let mut last = LastUsed::default();
+        last.note(&images, &BTreeSet::new(), at(0));
+        let chosen: Vec<_> = choose(&images, &in_use, &last, 99, at(999)).iter().map(|i| i.id.as_str()).collect();
+        assert_eq!(chosen, ["other"]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Puts an archive's images into containerd, where CRI finds them.
 
 use super::archive::{Blob, Bundle, Node};
+use super::content::in_cri;
 use crate::error::{Error, Result};
 use crate::runtime::Runtime;
 use bytes::Bytes;
@@ -15,8 +16,6 @@ use tonic::metadata::MetadataValue;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 
-/// The containerd namespace CRI works in.
-const NAMESPACE: &str = "k8s.io";
 /// Marks an image as one CRI may use.
 const MANAGED: (&str, &str) = ("io.cri-containerd.image", "managed");
 /// Bytes of one write; containerd takes messages of up to 16 MiB.
@@ -70,8 +69,7 @@ impl Importer {
 
     /// A request in CRI's namespace, under a lease unless that is empty.
     fn request<T>(&self, body: T, lease: &str) -> Request<T> {
-        let mut request = Request::new(body);
-        request.metadata_mut().insert("containerd-namespace", MetadataValue::from_static(NAMESPACE));
+        let mut request = in_cri(body);
         if let Ok(value) = MetadataValue::try_from(lease)
             && !lease.is_empty()
         {

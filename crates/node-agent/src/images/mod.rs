@@ -1,6 +1,7 @@
 //! Images: getting them into the runtime from archives and registries.
 
 pub mod archive;
+pub mod content;
 pub mod credentials;
 pub mod directory;
 pub mod gc;
@@ -8,3 +9,4 @@ pub mod import;
 pub mod pull;
 pub mod reference;
 pub mod registries;
+pub mod share;

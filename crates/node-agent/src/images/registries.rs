@@ -5,6 +5,8 @@ use crate::error::{Error, Result};
 use kybern_wire::cri as pb;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 /// Mirrors and settings by registry; `*` for those that are not named.
@@ -81,27 +83,30 @@ impl Registries {
         ring
     }
 
-    /// Writes containerd's form, a directory per registry; what was there before goes.
+    /// Writes containerd's form, a directory per registry; what was there before goes. `peers`, where there is
+    /// one, is a mirror that has content by digest: it is asked before all others.
     ///
     /// # Errors
     /// When a file cannot be written.
-    pub fn write(&self, dir: &Path) -> Result<()> {
+    pub fn write(&self, dir: &Path, peers: Option<&str>) -> Result<()> {
         if dir.exists() {
             std::fs::remove_dir_all(dir).map_err(Error::file("remove", dir))?;
         }
-        std::fs::create_dir_all(dir).map_err(Error::file("create", dir))?;
-        let hosts: BTreeSet<&String> = self.mirrors.keys().chain(self.configs.keys()).collect();
+        // The mirror's URL holds a secret.
+        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(Error::file("create", dir))?;
+        let named = self.mirrors.keys().chain(self.configs.keys()).map(String::as_str);
+        let hosts: BTreeSet<&str> = named.chain(peers.map(|_| "*")).collect();
         for host in hosts {
             let of_host = dir.join(if host == "*" { "_default" } else { host });
             std::fs::create_dir_all(&of_host).map_err(Error::file("create", &of_host))?;
             let file = of_host.join("hosts.toml");
-            std::fs::write(&file, self.hosts_toml(host)).map_err(Error::file("write", &file))?;
+            std::fs::write(&file, self.hosts_toml(host, peers)).map_err(Error::file("write", &file))?;
         }
         Ok(())
     }
 
-    /// The mirrors in turn, then the registry itself.
-    fn hosts_toml(&self, host: &str) -> String {
+    /// The other nodes, the mirrors in turn, then the registry itself.
+    fn hosts_toml(&self, host: &str, peers: Option<&str>) -> String {
         let server = match host {
             "docker.io" => "https://registry-1.docker.io".to_owned(),
             other => format!("https://{other}"),
@@ -113,6 +118,9 @@ impl Registries {
             if !endpoints.contains(&server) {
                 endpoints.push(server);
             }
+        }
+        if let Some(peers) = peers {
+            text.push_str(&format!("\n[host.{peers:?}]\n  capabilities = [\"pull\"]\n"));
         }
         for endpoint in endpoints {
             let bare = endpoint.trim_start_matches("https://").trim_start_matches("http://");
@@ -163,26 +171,36 @@ configs:
     #[test]
     fn mirrors_come_before_the_registry_with_their_own_ca() {
         let registries = Registries::parse(FILE).unwrap();
-        let docker = registries.hosts_toml("docker.io");
+        let docker = registries.hosts_toml("docker.io", None);
         let (mirror, own) =
             (docker.find("mirror.example:5000").unwrap(), docker.find("[host.\"https://registry-1").unwrap());
         assert!(
             mirror < own && docker[mirror..own].contains("ca = \"/etc/ca.pem\"") && !docker[own..].contains("ca =")
         );
         assert!(docker.starts_with("server = \"https://registry-1.docker.io\"\n"));
-        assert!(!registries.hosts_toml("*").contains("server ="));
+        assert!(!registries.hosts_toml("*", None).contains("server ="));
         let credentials = registries.keyring().for_image("mirror.example:5000/x:1");
         assert_eq!((credentials.len(), credentials[0].username.as_str()), (1, "u"));
+    }
+
+    #[test]
+    fn other_nodes_are_asked_first_and_never_for_names() {
+        let docker = Registries::parse(FILE).unwrap().hosts_toml("docker.io", Some("http://127.0.0.1:1/s"));
+        let (peers, mirror) = (docker.find("127.0.0.1").unwrap(), docker.find("mirror.example").unwrap());
+        assert!(peers < mirror && !docker[peers..mirror].contains("resolve"));
     }
 
     #[test]
     fn files_follow_the_settings() {
         let dir = tempfile::tempdir().unwrap();
         let certs = dir.path().join("certs.d");
-        Registries::parse(FILE).unwrap().write(&certs).unwrap();
+        Registries::parse(FILE).unwrap().write(&certs, None).unwrap();
         assert!(certs.join("_default/hosts.toml").exists() && certs.join("mirror.example:5000/hosts.toml").exists());
-        Registries::default().write(&certs).unwrap();
+        Registries::default().write(&certs, None).unwrap();
         assert_eq!(std::fs::read_dir(&certs).unwrap().count(), 0);
+        Registries::default().write(&certs, Some("http://127.0.0.1:1/s")).unwrap();
+        let all = std::fs::read_to_string(certs.join("_default/hosts.toml")).unwrap();
+        assert_eq!(all, "\n[host.\"http://127.0.0.1:1/s\"]\n  capabilities = [\"pull\"]\n");
         assert!(Registries::parse("mirors: {}").unwrap_err().contains("mirors"));
         assert!(Registries::load(&dir.path().join("none")).is_ok());
     }

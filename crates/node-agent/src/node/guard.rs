@@ -112,7 +112,8 @@ impl Guard {
     /// Removes unused images when the disk is filling; all of them when it is short.
     async fn collect_images(&self, memo: &mut Memo, short: bool) -> Result<()> {
         let now = self.clock.now();
-        let (images, in_use) = (self.runtime.images().await?, gc::in_use(&*self.runtime).await?);
+        let (images, mut in_use) = (self.runtime.images().await?, gc::in_use(&*self.runtime).await?);
+        in_use.extend(self.live_pods().iter().flat_map(gc::volumes));
         memo.last_used.note(&images, &in_use, now);
         let Ok(disk) = Disk::of(self.paths.data()) else { return Ok(()) };
         let needed = if short { i64::MAX } else { gc::needed(disk, self.image_gc) };

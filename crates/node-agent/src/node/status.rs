@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 /// An unchanged status is written again after this time.
@@ -30,6 +30,8 @@ const PERIOD: Duration = Duration::from_secs(300);
 const CHECK: Duration = Duration::from_secs(10);
 /// A failed step is repeated after this time.
 const RETRY: Duration = Duration::from_secs(1);
+/// How long what comes together is waited for.
+const SETTLE: Duration = Duration::from_millis(200);
 /// Level of the API this agent speaks.
 const KUBELET_VERSION: &str = "v1.36.0";
 
@@ -66,6 +68,8 @@ pub struct NodeStatus {
     pub pressures: watch::Receiver<Vec<Pressure>>,
     /// Is the machine going down?
     pub leaving: watch::Receiver<bool>,
+    /// Woken when there are other images than before.
+    pub images: Arc<Notify>,
 }
 
 fn nodes() -> Resource {
@@ -131,7 +135,7 @@ impl NodeStatus {
         })
     }
 
-    /// Keeps the status current until cancelled: at once when the network's state changes, within
+    /// Keeps the status current until cancelled: at once when the network's state or the images change, within
     /// seconds when the runtime's does, and every five minutes.
     pub async fn run(mut self, cancel: CancellationToken) {
         let mut written: Option<(Health, tokio::time::Instant)> = None;
@@ -154,6 +158,11 @@ impl NodeStatus {
                 Ok(()) = self.network.changed() => {}
                 Ok(()) = self.pressures.changed() => {}
                 Ok(()) = self.leaving.changed() => {}
+                () = self.images.notified() => {
+                    // A pull changes several names.
+                    tokio::time::sleep(SETTLE).await;
+                    written = None;
+                }
             }
         }
     }

@@ -7,7 +7,7 @@ use crate::cgroup::Qos;
 use crate::node::guard::CRITICAL;
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use kybern_api::quota;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// The resource that every pod takes one of.
 pub const PODS: &str = "pods";
@@ -102,24 +102,38 @@ pub struct Lack {
 
 /// The pods that have been let in, by uid.
 #[derive(Debug, Clone, Default)]
-pub struct Ledger(HashMap<String, Demand>);
+pub struct Ledger {
+    held: HashMap<String, Demand>,
+    /// Those that were told to make room: they run a little longer.
+    leaving: BTreeSet<String>,
+}
 
 impl Ledger {
     /// Notes what a pod holds (from now on).
     pub fn enter(&mut self, uid: &str, demand: Demand) {
-        self.0.insert(uid.to_owned(), demand);
+        self.held.insert(uid.to_owned(), demand);
     }
     /// A pod holds nothing more.
     pub fn leave(&mut self, uid: &str) {
-        self.0.remove(uid);
+        self.held.remove(uid);
+        self.leaving.remove(uid);
+    }
+    /// A pod is to make room: another gets what it holds.
+    pub fn evict(&mut self, uid: &str) {
+        self.held.remove(uid);
+        self.leaving.insert(uid.to_owned());
+    }
+    /// Does a pod that is to make room still run?
+    pub fn is_leaving(&self, uid: &str) -> bool {
+        self.leaving.contains(uid)
     }
     /// Is it noted?
     pub fn has(&self, uid: &str) -> bool {
-        self.0.contains_key(uid)
+        self.held.contains_key(uid) || self.leaving.contains(uid)
     }
     /// All pods but this one: uid, and what they hold.
     pub fn others<'a>(&'a self, uid: &'a str) -> impl Iterator<Item = (&'a str, &'a Demand)> {
-        self.0.iter().filter(move |(other, _)| *other != uid).map(|(uid, demand)| (uid.as_str(), demand))
+        self.held.iter().filter(move |(other, _)| *other != uid).map(|(uid, demand)| (uid.as_str(), demand))
     }
 }
 
@@ -203,5 +217,16 @@ mod tests {
         assert_eq!((held(&ledger, "c"), held(&ledger, "a")), (3000, 2000));
         ledger.leave("b");
         assert_eq!((held(&ledger, "a"), ledger.has("b")), (0, false));
+    }
+
+    #[test]
+    fn who_makes_room_holds_nothing_and_is_known_until_it_is_gone() {
+        let mut ledger = Ledger::default();
+        ledger.enter("a", asking(json!({"cpu": "1"})));
+        ledger.evict("a");
+        assert_eq!(ledger.others("b").count(), 0);
+        assert!(ledger.has("a") && ledger.is_leaving("a"));
+        ledger.leave("a");
+        assert!(!ledger.has("a") && !ledger.is_leaving("a"));
     }
 }

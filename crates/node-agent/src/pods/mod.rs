@@ -40,6 +40,7 @@ use crate::runtime::events::TaskChanged;
 use crate::runtime::{POD_UID, Runtime};
 use crate::volumes;
 use kybern_api::object::Object;
+use kybern_client::informer::Informer;
 use kybern_client::store::Delta;
 use kybern_client::write::{At, DeleteOptions};
 use kybern_wire::cri as pb;
@@ -56,6 +57,8 @@ use worker::Worker;
 
 pub use shared::Shared;
 
+/// How long an agent waits for the API before it runs pods from memory, where it may.
+const MEMORY_AFTER: Duration = Duration::from_secs(5);
 /// The runtime is listed as a whole this often, in case an event was lost.
 const RELIST: Duration = Duration::from_secs(10);
 
@@ -122,6 +125,9 @@ impl Pods {
         let mut network = self.shared.network_ready.clone();
         let mut relist = tokio::time::interval(RELIST);
         relist.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let alone = tokio::time::sleep(MEMORY_AFTER);
+        tokio::pin!(alone);
+        let mut waits = self.shared.offline.is_some();
         loop {
             tokio::select! {
                 () = cancel.cancelled() => break,
@@ -130,7 +136,12 @@ impl Pods {
                         self.apply(delta);
                     }
                     self.synced = true;
+                    self.settle(&pods);
                     relist.reset_immediately();
+                }
+                () = &mut alone, if waits && !self.synced => {
+                    waits = false;
+                    self.recall();
                 }
                 Ok(()) = statics.changed() => {
                     let now = statics.borrow_and_update().clone();
@@ -150,6 +161,28 @@ impl Pods {
             }
         }
         self.workers.shutdown().await;
+    }
+
+    /// Runs what the node remembers, without the API.
+    fn recall(&mut self) {
+        let pods = self.shared.offline.as_ref().map(|o| o.recall()).unwrap_or_default();
+        tracing::info!(pods = pods.len(), "no server can be reached: pods start from memory");
+        for pod in pods {
+            self.update(pod, false);
+        }
+    }
+
+    /// The API has spoken: pods that ran from memory and that it has no more end.
+    fn settle(&self, pods: &Informer) {
+        let memory = self.shared.offline.as_ref().map(|o| o.settle()).unwrap_or_default();
+        let store = pods.store();
+        let is_there = |uid: &String| store.iter().any(|i| i.object.head.uid == *uid);
+        for handle in memory.iter().filter_map(|uid| Some((uid, self.handles.get(uid)?))) {
+            match handle {
+                (uid, handle) if is_there(uid) => handle.poke.notify_one(),
+                (_, handle) => drop(handle.pod.send_replace(None)),
+            }
+        }
     }
 
     fn command(&self, command: Command) {

@@ -7,6 +7,7 @@ use super::status::{self, Facts};
 use super::worker::{RETRY, Step, Worker};
 use super::{config, resources};
 use crate::error::{Error, Result};
+use crate::references::Lookup;
 use crate::volumes;
 use k8s_openapi::api::core::v1::Pod;
 use kybern_api::error::{Reason, Status};
@@ -23,7 +24,7 @@ impl Worker {
         plan: &PodActions,
         vanished: bool,
     ) -> Result<()> {
-        if vanished || self.closed {
+        if vanished || self.closed || self.shared.references.is_offline(pod) {
             return Ok(());
         }
         let marks = self.marks.lock().clone();
@@ -45,7 +46,7 @@ impl Worker {
         });
         if matches!(made.phase.as_deref(), Some("Succeeded" | "Failed")) {
             // Before it is told: whoever reads it may send the next pod at once.
-            self.shared.ledger.lock().leave(&self.subject.uid);
+            self.shared.leave(&self.subject.uid);
         }
         let encode = |s: &k8s_openapi::api::core::v1::PodStatus| {
             serde_json::to_value(s).map_err(|source| Error::Decode { what: "PodStatus", source })
@@ -115,7 +116,7 @@ impl Worker {
         if !self.released {
             let qos = resources::qos(pod);
             self.shared.cgroups.remove(&self.shared.cgroups.pod(qos, &self.subject.uid))?;
-            self.shared.ledger.lock().leave(&self.subject.uid);
+            self.shared.leave(&self.subject.uid);
             self.shared.references.release(&self.subject.uid);
             self.shared.tokens.forget(&self.subject.uid);
             self.shared.puller.forget(&self.subject.uid);

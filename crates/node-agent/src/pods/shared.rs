@@ -15,6 +15,7 @@ use crate::events::Recorder;
 use crate::images::pull::Puller;
 use crate::node::capacity::Capacity;
 use crate::node::pressure::Pressure;
+use crate::offline::Offline;
 use crate::references::References;
 use crate::runtime::Runtime;
 use crate::volumes::token::Tokens;
@@ -45,6 +46,8 @@ pub struct Shared {
     pub cgroups: Cgroups,
     /// ConfigMaps and Secrets.
     pub references: References,
+    /// What the node remembers for a start without servers; None: nothing.
+    pub offline: Option<Arc<Offline>>,
     /// Service accounts' tokens.
     pub tokens: Tokens,
     /// Writes as the node.
@@ -69,6 +72,8 @@ pub struct Shared {
     pub orders: mpsc::Sender<Command>,
     /// Who has been let in.
     pub ledger: Mutex<Ledger>,
+    /// Woken whenever one has left.
+    pub left: Notify,
     /// What pods may ask of the node.
     pub abilities: Abilities,
     /// Can the kernel filter system calls?
@@ -157,9 +162,25 @@ impl Shared {
                 return Err(refused);
             }
         }
-        gone.iter().for_each(|g| ledger.leave(g));
+        gone.iter().for_each(|g| ledger.evict(g));
         ledger.enter(uid, demand);
         Ok(gone)
+    }
+    /// A pod holds nothing more.
+    pub(super) fn leave(&self, uid: &str) {
+        self.ledger.lock().leave(uid);
+        self.left.notify_waiters();
+    }
+    /// Waits until a pod that was told to make room has done so.
+    pub(super) async fn until_left(&self, uid: &str) {
+        loop {
+            let mut left = std::pin::pin!(self.left.notified());
+            left.as_mut().enable();
+            if !self.ledger.lock().is_leaving(uid) {
+                return;
+            }
+            left.await;
+        }
     }
     /// What the node has for one pod beside its others.
     pub(super) fn room(&self, ledger: &Ledger, uid: &str) -> Room {

@@ -24,6 +24,9 @@ const ROUNDS: usize = 32;
 /// When to try again what failed without a time of its own.
 pub(super) const RETRY: SignedDuration = SignedDuration::from_secs(2);
 
+/// How long a pod waits for those that make room for it.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 /// A container that cannot be started now.
 pub(super) struct Held {
     pub(super) waiting: Waiting,
@@ -123,7 +126,11 @@ impl Worker {
                 self.manifest = Some(object.clone());
             }
             let step = match self.decode(object, vanished) {
-                Ok(pod) => self.step(&pod, vanished).await,
+                Ok(pod) => {
+                    let step = self.step(&pod, vanished).await;
+                    self.remember(object, &pod);
+                    step
+                }
                 Err(e) => Err(e),
             };
             let wake = match step {
@@ -142,7 +149,17 @@ impl Worker {
             }
         }
         self.tasks.values().for_each(JoinHandle::abort);
-        self.shared.ledger.lock().leave(&self.subject.uid);
+        self.shared.leave(&self.subject.uid);
+    }
+
+    /// For a start without servers. A static pod has its manifest.
+    fn remember(&self, object: &Object, pod: &Pod) {
+        if self.is_static || self.released {
+            return;
+        }
+        if let Err(e) = self.shared.references.keep(object, pod) {
+            tracing::warn!(pod = %object.head.key(), error = %e, "the pod would not start without servers");
+        }
     }
 
     fn sleep_until(&self, wake: Option<Timestamp>) -> impl Future<Output = ()> + use<> {
@@ -186,7 +203,7 @@ impl Worker {
         }
         if vanished && !self.is_static {
             // The scheduler has given its place away.
-            self.shared.ledger.lock().leave(&self.subject.uid);
+            self.shared.leave(&self.subject.uid);
         }
         if let Some(ending) = self.ordered.lock().take()
             && self.ending.is_none()
@@ -264,6 +281,10 @@ impl Worker {
         for uid in entered.as_ref().unwrap_or(&Vec::new()) {
             // Whoever deals out the orders ends with the agent.
             shared.orders.send(Command::End { uid: uid.clone(), ending: preempt::ending() }).await.ok();
+        }
+        for uid in entered.as_ref().unwrap_or(&Vec::new()) {
+            // Two would use what one was promised. A victim that does not end is no reason never to start.
+            tokio::time::timeout(PATIENCE, shared.until_left(uid)).await.ok();
         }
         if let Err(refused) = entered {
             shared.events.warn(&self.subject, &refused.reason, refused.message.clone());

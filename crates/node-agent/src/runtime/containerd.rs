@@ -4,7 +4,7 @@
 //! next containerd with the same state directory finds them again.
 
 use super::cri::{self, Cri};
-use super::events::{self, TaskChanged};
+use super::events::{self, Event, TaskChanged};
 use super::{Runtime, pause};
 use crate::config::Paths;
 use crate::error::{Error, Result};
@@ -14,9 +14,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::process::{Child, Command};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
@@ -26,6 +27,15 @@ const START: Duration = Duration::from_secs(30);
 const STOP: Duration = Duration::from_secs(10);
 /// Directories looked into when PATH does not lead to a program.
 const PROGRAM_DIRS: [&str; 4] = ["/usr/local/bin", "/usr/bin", "/usr/local/sbin", "/usr/sbin"];
+
+/// Where events go.
+#[derive(Debug, Clone)]
+pub struct Tell {
+    /// Processes that ended.
+    pub changes: mpsc::Sender<TaskChanged>,
+    /// Woken when there are other images than before.
+    pub images: Arc<Notify>,
+}
 
 /// A containerd process of this node.
 #[derive(Debug)]
@@ -86,13 +96,13 @@ impl Containerd {
     /// Forwards its events and starts it again whenever it dies, until cancelled. The end of the event
     /// stream is what tells of a death, for children and adopted processes alike. After each (re)start
     /// an event without id says: look at everything again.
-    pub async fn supervise(&mut self, changes: mpsc::Sender<TaskChanged>, cancel: CancellationToken) {
+    pub async fn supervise(&mut self, tell: Tell, cancel: CancellationToken) {
         let mut pause = Duration::from_millis(100);
         loop {
             let began = tokio::time::Instant::now();
             tokio::select! {
                 () = cancel.cancelled() => return,
-                () = self.forward(&changes) => {}
+                () = self.forward(&tell) => {}
             }
             if began.elapsed() > START {
                 pause = Duration::from_millis(100);
@@ -124,20 +134,25 @@ impl Containerd {
 
     /// Forwards events until the stream ends. containerd answers a subscription only with its first
     /// event, so a call made after it tells that it is there.
-    async fn forward(&self, changes: &mpsc::Sender<TaskChanged>) {
+    async fn forward(&self, tell: &Tell) {
         let mut client = VersionClient::new(self.channel());
         let answered = async {
             client.version(()).await.ok()?;
-            changes.send(TaskChanged { id: String::new() }).await.ok()
+            tell.changes.send(TaskChanged { id: String::new() }).await.ok()
         };
         let (subscription, _) = tokio::join!(events::subscribe(self.channel()), answered);
         let mut subscription = match subscription {
             Ok(s) => s,
             Err(e) => return tracing::debug!(error = %e, "containerd gives no events"),
         };
-        while let Some(change) = subscription.next().await {
-            if changes.send(change).await.is_err() {
-                return;
+        while let Some(event) = subscription.next().await {
+            match event {
+                Event::Images => tell.images.notify_one(),
+                Event::Task(change) => {
+                    if tell.changes.send(change).await.is_err() {
+                        return;
+                    }
+                }
             }
         }
         tracing::warn!("containerd's event stream has ended");

@@ -1,5 +1,6 @@
 //! What servers reach on the node: the reverse streams, one to every server, and what comes over them.
 
+mod blob;
 mod command;
 mod connection;
 mod logs;
@@ -8,6 +9,7 @@ mod session;
 mod tests;
 
 use crate::feed::{Connect, Feed};
+use crate::images::content::Content;
 use crate::node::stats::Stats;
 use crate::pods::find::Containers;
 use crate::runtime::Runtime;
@@ -49,6 +51,8 @@ pub struct Services {
     pub clock: Arc<dyn Clock>,
     /// What the node uses.
     pub stats: Arc<Stats>,
+    /// The content of its images; None: they are not shared.
+    pub content: Option<Content>,
 }
 
 impl Streams {
@@ -97,7 +101,10 @@ struct Opening {
 impl Opening {
     /// The channel is there.
     fn accept(self, code: u32, content_type: &str) -> Channel {
-        let opened = Opened { code, content_type: content_type.into() };
+        self.answer(Opened { code, content_type: content_type.into(), length: 0 })
+    }
+    /// The same, with all that is to be said of it.
+    fn answer(self, opened: Opened) -> Channel {
         // A lost transport shows at the first frame.
         self.out.send(FromNode { channel: self.id, frame: Some(from_node::Frame::Opened(opened)) }).ok();
         self.channel
@@ -117,6 +124,7 @@ impl Services {
             Some(What::Attach(attach)) => command::attach(self, attach, opening).await,
             Some(What::PortForward(forward)) => connection::forward(self, forward, opening).await,
             Some(What::Dial(dial)) => connection::dial(dial, opening).await,
+            Some(What::Blob(wanted)) => blob::send(self, wanted, opening).await,
             Some(What::Http(http)) => serve_http(self, &http, opening).await,
             None => opening.refuse(&Status::bad_request("nothing to open")),
         }

@@ -95,7 +95,7 @@ pub async fn set_up(
             continue;
         }
         let dir = paths.pod(uid).join("volumes").join(&volume.name);
-        let kind = resolve(&mut context, paths, volume).await.map_err(|e| failed(volume, e))?;
+        let kind = resolve(&mut context, paths, volume, &dir).await.map_err(|e| failed(volume, e))?;
         let path = make(&context, kind, dir).await.map_err(|e| failed(volume, e))?;
         mounted.paths.insert(volume.name.clone(), path);
         if volume.persistent_volume_claim.as_ref().is_some_and(|c| c.read_only == Some(true)) {
@@ -135,7 +135,7 @@ pub fn unsupported(pod: &Pod) -> Option<(String, String)> {
     })
 }
 
-async fn resolve<'a>(context: &mut Context<'_>, paths: &Paths, volume: &'a Volume) -> Result<Kind<'a>> {
+async fn resolve<'a>(context: &mut Context<'_>, paths: &Paths, volume: &'a Volume, dir: &Path) -> Result<Kind<'a>> {
     if let Some(source) = &volume.persistent_volume_claim {
         let claim = Claim { name: &source.claim_name, made_for_pod: false };
         return persistent_volume_claim::resolve(context, paths, claim).await;
@@ -160,7 +160,7 @@ async fn resolve<'a>(context: &mut Context<'_>, paths: &Paths, volume: &'a Volum
         return Ok(Kind::Files { payload: downward_api::payload(context, source)?, memory: true });
     }
     if let Some(source) = &volume.projected {
-        return Ok(Kind::Files { payload: projected::payload(context, source).await?, memory: true });
+        return Ok(Kind::Files { payload: projected::payload(context, source, dir).await?, memory: true });
     }
     match &volume.empty_dir {
         Some(source) => Ok(Kind::Empty(source)),

@@ -4,8 +4,9 @@ use super::payload::{DEFAULT_MODE, File, Payload, relative};
 use super::{Context, config_map, downward_api, secret};
 use crate::error::{Error, Result};
 use k8s_openapi::api::core::v1::{ProjectedVolumeSource, ServiceAccountTokenProjection};
+use std::path::Path;
 
-pub(super) async fn payload(context: &mut Context<'_>, source: &ProjectedVolumeSource) -> Result<Payload> {
+pub(super) async fn payload(context: &mut Context<'_>, source: &ProjectedVolumeSource, dir: &Path) -> Result<Payload> {
     let mode = source.default_mode;
     let mut payload = Payload::new();
     for part in source.sources.iter().flatten() {
@@ -16,7 +17,7 @@ pub(super) async fn payload(context: &mut Context<'_>, source: &ProjectedVolumeS
         } else if let Some(d) = &part.downward_api {
             downward_api::files(context, d.items.as_deref().unwrap_or_default(), mode)?
         } else if let Some(t) = &part.service_account_token {
-            token(context, t, mode).await?
+            token(context, t, mode, dir).await?
         } else {
             return Err(Error::Pod("this kind of projection is not supported".into()));
         };
@@ -25,10 +26,20 @@ pub(super) async fn payload(context: &mut Context<'_>, source: &ProjectedVolumeS
     Ok(payload)
 }
 
-async fn token(context: &mut Context<'_>, part: &ServiceAccountTokenProjection, mode: Option<i32>) -> Result<Payload> {
+async fn token(
+    context: &mut Context<'_>,
+    part: &ServiceAccountTokenProjection,
+    mode: Option<i32>,
+    dir: &Path,
+) -> Result<Payload> {
+    let path = relative(&part.path)?;
+    let mode = u32::try_from(mode.unwrap_or(DEFAULT_MODE)).unwrap_or(0) & 0o777;
+    let file = |content| Payload::from([(path.to_owned(), File { content, mode })]);
+    if context.lookup.is_offline(context.pod) {
+        // Nobody gives tokens now: the pod has the last one, or none after a reboot, until a server answers.
+        return Ok(std::fs::read(dir.join(path)).map(file).unwrap_or_default());
+    }
     let token = context.tokens.get(context.pod, part, context.now).await?;
     context.refresh = Some(context.refresh.map_or(token.refresh, |r| r.min(token.refresh)));
-    let mode = u32::try_from(mode.unwrap_or(DEFAULT_MODE)).unwrap_or(0) & 0o777;
-    let file = File { content: token.text.into_bytes(), mode };
-    Ok(Payload::from([(relative(&part.path)?.to_owned(), file)]))
+    Ok(file(token.text.into_bytes()))
 }
