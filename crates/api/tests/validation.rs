@@ -56,7 +56,10 @@ fn accept(def: &KindDef, body: &Value, old: Option<&Value>, subresource: &str) -
     let mut tree = decoded.unwrap_or_else(|e| panic!("{body}: {e}")).tree;
     def.strategy.prepare(&ctx, &mut tree, old);
     let mut causes = Vec::new();
-    validate::metadata(&ctx, &tree, old, &mut causes);
+    // Questions have no name.
+    if def.verbs != ["create"] {
+        validate::metadata(&ctx, &tree, old, &mut causes);
+    }
     def.strategy.validate(&ctx, &tree, old, &mut causes);
     (tree, causes.into_iter().map(|c| format!("{}: {}", c.field, c.message)).collect())
 }

@@ -57,7 +57,7 @@ impl Default for Builder {
             store: None,
             issuer: None,
             bootstrap: true,
-            config: Config::new(([127, 0, 0, 1], 6443).into()),
+            config: Config::new(([192, 0, 2, 1], 6443).into()),
             audit: None,
         }
     }

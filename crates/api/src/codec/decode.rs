@@ -130,9 +130,17 @@ pub fn decode_config(
     // The media type says YAML; JSON, which most clients send, is read as what it is.
     let is_json = serde_json::from_slice::<serde::de::IgnoredAny>(bytes).is_ok();
     let media = if is_json { BodyType::Json } else { BodyType::Yaml };
-    let decoded = decode_definition(media, bytes, expected, validation)?;
+    // What is too much in it is told in a way of its own.
+    let (strict, lenient) = match validation {
+        FieldValidation::Strict => (true, FieldValidation::Warn),
+        other => (false, other),
+    };
+    let decoded = decode_definition(media, bytes, expected, lenient)?;
     if !decoded.says_kind {
         return Err(Status::bad_request("error decoding YAML: the configuration has to say its kind and apiVersion"));
+    }
+    if strict && !decoded.warnings.is_empty() {
+        return Err(Status::bad_request(format!("error strict decoding patch: {}", decoded.warnings.join(", "))));
     }
     Ok(decoded)
 }

@@ -2,7 +2,7 @@
 
 use super::field::{Field, Unique};
 use super::volumes::{self, Volumes};
-use super::{probes, quantities};
+use super::{probes, profiles, quantities};
 use crate::kind::Causes;
 use crate::meta::names;
 
@@ -169,18 +169,12 @@ fn env_from(sources: &Field<'_, '_>, out: &mut Causes) {
 /// Highest user and group id.
 const ID_MAX: i64 = i32::MAX as i64;
 
-/// Checks the user and group ids that containers and pods have in common.
+/// Checks the user and group ids and the profiles that containers and pods have in common.
 pub(super) fn ids(context: &Field<'_, '_>, out: &mut Causes) {
     for key in ["runAsUser", "runAsGroup", "fsGroup"] {
         context.field(key).in_range(0..=ID_MAX, out);
     }
-    let seccomp = context.field("seccompProfile");
-    if seccomp.present() {
-        seccomp.field("type").one_of(&["Localhost", "RuntimeDefault", "Unconfined"], out);
-        if seccomp.field("type").text() == "Localhost" && !seccomp.field("localhostProfile").set() {
-            seccomp.field("localhostProfile").required("must be set when seccomp type is Localhost", out);
-        }
-    }
+    profiles::profiles(context, out);
 }
 
 fn security(context: &Field<'_, '_>, out: &mut Causes) {

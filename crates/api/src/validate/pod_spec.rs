@@ -2,7 +2,7 @@
 
 use super::container::{self, Role, container};
 use super::field::{Field, Unique};
-use super::{probes, scheduling, volumes};
+use super::{ip, probes, profiles, scheduling, volumes};
 use crate::kind::Causes;
 use crate::meta::names;
 
@@ -94,14 +94,6 @@ fn dns(spec: &Field<'_, '_>, out: &mut Causes) {
     }
 }
 
-/// Demands an IP address.
-pub fn ip(address: &Field<'_, '_>, out: &mut Causes) {
-    if address.text().parse::<std::net::IpAddr>().is_err() {
-        let shown = address.text().into();
-        address.invalid_value(&shown, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)", out);
-    }
-}
-
 fn identity(spec: &Field<'_, '_>, out: &mut Causes) {
     for key in ["serviceAccountName", "priorityClassName", "runtimeClassName", "schedulerName"] {
         spec.field(key).optional(names::subdomain, out);
@@ -136,12 +128,7 @@ fn security(context: &Field<'_, '_>, out: &mut Causes) {
         group.in_range(0..=i64::from(i32::MAX), out);
     }
     context.field("fsGroupChangePolicy").optional_one_of(&["Always", "OnRootMismatch"], out);
-    let mut names = Unique::default();
-    for sysctl in context.field("sysctls").items() {
-        if sysctl.field("name").demand(out) {
-            names.check(&sysctl.field("name"), out);
-        }
-    }
+    profiles::sysctls(&context.field("sysctls"), out);
 }
 
 /// A pod behind a gate has no node yet.

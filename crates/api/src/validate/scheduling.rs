@@ -14,12 +14,15 @@ pub(super) fn scheduling(spec: &Field<'_, '_>, out: &mut Causes) {
     for kind in ["podAffinity", "podAntiAffinity"] {
         pod_affinity(&affinity.field(kind), out);
     }
-    for toleration in spec.field("tolerations").items() {
-        check_toleration(&toleration, out);
-    }
+    tolerations(&spec.field("tolerations"), out);
     for constraint in spec.field("topologySpreadConstraints").items() {
         spread(&constraint, out);
     }
+}
+
+/// Checks a list of tolerations.
+pub fn tolerations(list: &Field<'_, '_>, out: &mut Causes) {
+    list.items().for_each(|toleration| check_toleration(&toleration, out));
 }
 
 fn node_affinity(affinity: &Field<'_, '_>, out: &mut Causes) {

@@ -99,9 +99,7 @@ const HOST_PATH_TYPES: [&str; 7] =
     ["BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket"];
 
 fn host_path(source: &Field<'_, '_>, out: &mut Causes) {
-    if source.field("path").text().split('/').any(|part| part == "..") {
-        source.field("path").invalid("must not contain '..'", out);
-    }
+    no_way_up(&source.field("path"), out);
     source.field("type").optional_one_of(&HOST_PATH_TYPES, out);
 }
 
@@ -184,10 +182,16 @@ fn local_path(path: &Field<'_, '_>, out: &mut Causes) {
     }
 }
 
-fn relative(path: &Field<'_, '_>, out: &mut Causes) {
+/// Demands a path that leads down from where it is put.
+pub(super) fn relative(path: &Field<'_, '_>, out: &mut Causes) {
     if path.text().starts_with('/') {
         path.invalid("must be a relative path", out);
     }
+    no_way_up(path, out);
+}
+
+/// Refuses a path that leads out of where it begins.
+pub(crate) fn no_way_up(path: &Field<'_, '_>, out: &mut Causes) {
     if path.text().split('/').any(|part| part == "..") {
         path.invalid("must not contain '..'", out);
     }

@@ -10,6 +10,7 @@ use crate::registry::bootstrap::{ensure, failed};
 use crate::registry::commit::{self, SERVERS};
 use crate::server::ApiServer;
 use kybern_api::error::Reason;
+use kybern_api::validate::special;
 use kybern_client::transport::{Resource, Target, Transport, Write};
 use kybern_raftstore::model::WatchItem;
 use kybern_raftstore::store::Store;
@@ -74,7 +75,8 @@ async fn follow(server: &ApiServer) -> Result<(), Error> {
         if known.as_ref() != Some(&live) && !live.is_empty() {
             let published = live.iter().map(|(a, id)| Server { id: *id, address: a.to_string() }).collect();
             server.publish_servers(published);
-            let addresses: Vec<SocketAddr> = live.keys().copied().collect();
+            // What each machine has for itself leads no pod here.
+            let addresses: Vec<SocketAddr> = live.keys().filter(|a| special(a.ip()).is_none()).copied().collect();
             write(&client, &Resource::new("", "v1", "endpoints"), endpoints(&addresses)).await?;
             write(&client, &Resource::new("discovery.k8s.io", "v1", "endpointslices"), slice(&addresses)).await?;
             known = Some(live);

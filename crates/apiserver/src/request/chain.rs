@@ -167,12 +167,17 @@ impl Inner {
     }
 }
 
+/// What a client sent, as text that is no markup to a browser that shows it.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
 /// 403 in the words kubectl users know.
 pub(crate) fn forbidden(a: &Attributes, why: &str) -> Status {
     let because = if why.is_empty() { String::new() } else { format!(": {why}") };
     if !a.is_resource() {
-        let message = format!("forbidden: User \"{}\" cannot {} path \"{}\"{because}", a.user.name, a.verb, a.path);
-        return Status::new(Reason::Forbidden, message);
+        let message = format!("forbidden: User \"{}\" cannot {} path \"{}\"", a.user.name, a.verb, a.path);
+        return Status::new(Reason::Forbidden, escaped(&message) + &because);
     }
     let resource =
         if a.subresource.is_empty() { a.resource.clone() } else { format!("{}/{}", a.resource, a.subresource) };
@@ -181,8 +186,8 @@ pub(crate) fn forbidden(a: &Attributes, why: &str) -> Status {
         ns => format!("in the namespace \"{ns}\""),
     };
     let why = format!(
-        "User \"{}\" cannot {} resource \"{resource}\" in API group \"{}\" {place}{because}",
+        "User \"{}\" cannot {} resource \"{resource}\" in API group \"{}\" {place}",
         a.user.name, a.verb, a.group
     );
-    Status::forbidden(&a.group, &a.resource, &a.name, &why)
+    Status::forbidden(&a.group, &a.resource, &a.name, &(escaped(&why) + &because))
 }

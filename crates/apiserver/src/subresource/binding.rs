@@ -9,9 +9,10 @@ use crate::request::chain::Authorized;
 use crate::request::write_options::WriteOptions;
 use crate::server::Inner;
 use crate::verbs::create::engine;
-use crate::verbs::{Payload, delete};
+use crate::verbs::{Payload, delete, no_such_path};
 use kybern_admission::Operation;
-use kybern_api::error::{Cause, Status};
+use kybern_api::error::Status;
+use kybern_api::kind::Context;
 use kybern_api::tree;
 use serde_json::{Value, json};
 
@@ -41,7 +42,7 @@ pub(crate) async fn bind(
     let gate = Gate { subresource: "binding", dry_run: options.dry_run, ..Gate::new(server, auth, resource) };
     gate.pass(Operation::Create, name, Some(&mut binding), None).await?;
     let binding = &binding;
-    let node = checked(name, binding)?;
+    let node = checked(server, name, binding, auth.now)?;
     let mut change = |stored: Option<&Stored>| -> Result<Value, Status> {
         let stored = stored.ok_or_else(|| Status::not_found(&def.group, &def.plural, name))?;
         if let Some(why) = obstacle(&stored.tree, name) {
@@ -55,23 +56,19 @@ pub(crate) async fn bind(
     Ok(Answer::Tree(delete::success(&def.group, &def.plural, &head.name, &head.uid), 201))
 }
 
-fn checked<'b>(name: &str, binding: &'b Value) -> Result<&'b str, Status> {
+fn checked<'b>(server: &Inner, name: &str, binding: &'b Value, now: jiff::Timestamp) -> Result<&'b str, Status> {
     let body_name = metadata::text(binding, "name");
     if !body_name.is_empty() && body_name != name {
         return Err(Status::bad_request("name in URL does not match name in Binding object"));
     }
-    let mut causes = Vec::new();
-    let kind = tree::text(binding, "target.kind");
-    if !matches!(kind, "" | "Node") {
-        let message = format!("Unsupported value: \"{kind}\": supported values: \"Node\"");
-        causes.push(Cause { reason: "FieldValueNotSupported".into(), message, field: "target.kind".into() });
+    let bindings = server.kinds.find("", "v1", "bindings").ok_or_else(no_such_path)?;
+    let (def, mut causes) = (bindings.def(), Vec::new());
+    def.strategy.validate(&Context { def, subresource: "", now }, binding, None, &mut causes);
+    if causes.is_empty() {
+        Ok(tree::text(binding, "target.name"))
+    } else {
+        Err(Status::invalid(&def.group, &def.kind, name, causes))
     }
-    let node = tree::text(binding, "target.name");
-    if node.is_empty() {
-        let message = "Required value".into();
-        causes.push(Cause { reason: "FieldValueRequired".into(), message, field: "target.name".into() });
-    }
-    if causes.is_empty() { Ok(node) } else { Err(Status::invalid("", "Binding", name, causes)) }
 }
 
 /// Why the pod cannot be bound.

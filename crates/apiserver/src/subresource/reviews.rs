@@ -12,6 +12,7 @@ use kybern_admission::Operation;
 use kybern_api::attributes::{Attributes, UserInfo};
 use kybern_api::codec;
 use kybern_api::error::Status;
+use kybern_api::kind::Context;
 use kybern_api::tree;
 use kybern_authn::{Credentials, Outcome};
 use kybern_rbac::Decision;
@@ -30,7 +31,7 @@ const ANSWERERS: [(&str, &str, Answerer); 6] = [
     ("authorization.k8s.io", "selfsubjectaccessreviews", self_access),
     ("authorization.k8s.io", "selfsubjectrulesreviews", self_rules),
     ("authorization.k8s.io", "subjectaccessreviews", access),
-    ("authorization.k8s.io", "localsubjectaccessreviews", local_access),
+    ("authorization.k8s.io", "localsubjectaccessreviews", access),
 ];
 
 /// POST of such a kind.
@@ -43,12 +44,17 @@ pub(crate) async fn run(
     let options = Default::default();
     let mut obj = create::decode(resource, &auth, &payload, &options)?;
     let def = resource.def();
+    metadata::same_namespace(&mut obj, auth.namespace())?;
     let answerer = ANSWERERS.iter().find(|(group, plural, _)| *group == def.group && *plural == def.plural);
     let Some((_, _, answer)) = answerer else { return bind(server, &auth, obj).await };
     server.barrier().await?;
     Gate::new(server, &auth, resource).pass(Operation::Create, auth.name(), Some(&mut obj), None).await?;
+    let mut causes = Vec::new();
+    def.strategy.validate(&Context { def, subresource: "", now: auth.now }, &obj, None, &mut causes);
+    if !causes.is_empty() {
+        return Err(Status::invalid(&def.group, &def.kind, "", causes));
+    }
     obj["status"] = answer(server, &auth, &obj)?;
-    tree::set_if_absent(&mut obj, "metadata", json!({}));
     obj["metadata"]["creationTimestamp"] = metadata::time(auth.now).into();
     Ok(Answer::Tree(codec::served_tree(def, resource.served(), obj), 201))
 }
@@ -109,16 +115,7 @@ fn self_access(server: &Inner, auth: &Authorized, obj: &Value) -> Result<Value, 
 }
 
 fn access(server: &Inner, _: &Authorized, obj: &Value) -> Result<Value, Status> {
-    judge(server, subject(obj)?, obj)
-}
-
-fn local_access(server: &Inner, auth: &Authorized, obj: &Value) -> Result<Value, Status> {
-    let namespace = tree::text(obj, "spec.resourceAttributes.namespace");
-    if namespace != auth.namespace() {
-        let text = "spec.resourceAttributes.namespace must match the namespace of the request";
-        return Err(Status::bad_request(text));
-    }
-    judge(server, subject(obj)?, obj)
+    judge(server, subject(obj), obj)
 }
 
 fn self_rules(server: &Inner, auth: &Authorized, obj: &Value) -> Result<Value, Status> {
@@ -134,24 +131,18 @@ fn texts(list: &Value) -> Vec<String> {
 }
 
 /// The user of a SubjectAccessReview; its spec says `user` where a UserInfo says `username`.
-fn subject(obj: &Value) -> Result<UserInfo, Status> {
+fn subject(obj: &Value) -> UserInfo {
     let spec = obj.get("spec").cloned().unwrap_or_default();
-    let user = UserInfo {
+    UserInfo {
         name: tree::text(&spec, "user").to_owned(),
         uid: tree::text(&spec, "uid").to_owned(),
         groups: texts(&spec["groups"]),
         extra: tree::entries(&spec, "extra").map(|(k, v)| (k.clone(), texts(v))).collect(),
-    };
-    if user.name.is_empty() && user.groups.is_empty() {
-        return Err(Status::bad_request(
-            "spec.user: Invalid value: \"\": at least one of user or group must be specified",
-        ));
     }
-    Ok(user)
 }
 
 fn judge(server: &Inner, user: UserInfo, obj: &Value) -> Result<Value, Status> {
-    let attributes = asked(user, &obj["spec"])?;
+    let attributes = asked(user, &obj["spec"]);
     Ok(match server.authorizer.authorize(&attributes, server.kinds.as_ref()) {
         Decision::Allow(reason) => json!({"allowed": true, "reason": reason}),
         Decision::Deny(reason) => json!({"allowed": false, "denied": true, "reason": reason}),
@@ -159,11 +150,11 @@ fn judge(server: &Inner, user: UserInfo, obj: &Value) -> Result<Value, Status> {
     })
 }
 
-fn asked(user: UserInfo, spec: &Value) -> Result<Attributes, Status> {
-    let (resource, path) = (spec.get("resourceAttributes"), spec.get("nonResourceAttributes"));
+/// What a review asks about; the kind's validation has seen to it that it is one thing.
+fn asked(user: UserInfo, spec: &Value) -> Attributes {
     let text = |v: &Value, key: &str| v[key].as_str().unwrap_or_default().to_owned();
-    match (resource.filter(|v| v.is_object()), path.filter(|v| v.is_object())) {
-        (Some(r), None) => Ok(Attributes {
+    match spec.get("resourceAttributes").filter(|v| v.is_object()) {
+        Some(r) => Attributes {
             user,
             verb: text(r, "verb"),
             group: text(r, "group"),
@@ -173,10 +164,10 @@ fn asked(user: UserInfo, spec: &Value) -> Result<Attributes, Status> {
             namespace: text(r, "namespace"),
             name: text(r, "name"),
             ..Attributes::default()
-        }),
-        (None, Some(p)) => {
-            Ok(Attributes { user, verb: text(p, "verb"), path: text(p, "path"), ..Attributes::default() })
+        },
+        None => {
+            let path = &spec["nonResourceAttributes"];
+            Attributes { user, verb: text(path, "verb"), path: text(path, "path"), ..Attributes::default() }
         }
-        _ => Err(Status::bad_request("exactly one of nonResourceAttributes or resourceAttributes must be specified")),
     }
 }

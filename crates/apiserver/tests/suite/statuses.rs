@@ -1,6 +1,8 @@
 //! What bad requests are answered with: code and reason, by case.
 
 use crate::cases::{MAPS, maps, verdict};
+use crate::hostile::send;
+use crate::sockets::serve;
 use bytes::Bytes;
 use kybern_testkit::{World, objects};
 
@@ -69,15 +71,10 @@ const CASES: &[Case] = &[
 async fn bad_requests() {
     let world = World::start().await;
     maps(&world, &["here"]).await;
+    let served = serve(&world).await;
     let mut wrong = Vec::new();
     for (method, rest, media, body, want) in CASES {
-        let request = http::Request::builder()
-            .method(*method)
-            .uri(format!("{MAPS}{rest}"))
-            .header("authorization", "Bearer admin")
-            .header("content-type", *media)
-            .body(Bytes::from_static(body.as_bytes()));
-        let answer = world.http(request.expect("a request")).await;
+        let answer = send(&served, method, &format!("{MAPS}{rest}"), media, *body).await;
         if verdict(&answer) != *want {
             wrong.push(format!("{method} {rest} {body}\n  want {want}, got {}: {}", verdict(&answer), answer.text()));
         }
@@ -88,6 +85,7 @@ async fn bad_requests() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     let here = world.call("GET", &format!("{MAPS}/here"), &serde_json::Value::Null).await.json();
     assert_eq!(here["data"], objects::config_map("here", "x")["data"], "no bad request changed anything");
+    served.end().await;
 }
 
 #[tokio::test]
@@ -116,10 +114,12 @@ async fn a_missing_namespace_is_told_apart() {
 #[tokio::test]
 async fn oversized_bodies_are_refused() {
     let world = World::start().await;
+    let served = serve(&world).await;
     let big = objects::config_map("big", &"x".repeat(4 << 20));
-    let answer = world.call("POST", MAPS, &big).await;
+    let answer = send(&served, "POST", MAPS, JSON, big.to_string()).await;
     assert_eq!(verdict(&answer), "413 RequestEntityTooLarge");
     assert!(answer.text().contains("limit is 3145728"));
+    served.end().await;
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use super::{rules, v1};
 use crate::kind::{Causes, Context, KindDef, Strategy};
 use crate::kinds::cells;
-use crate::kinds::row::{Row, age, computed, name, text_or};
+use crate::kinds::row::{Row, age, computed, field, name};
 use crate::tree;
 use crate::validate::Field;
 use serde_json::{Value, json};
@@ -21,9 +21,11 @@ pub(super) fn row() -> KindDef {
                 format!("{}/{}", target("kind"), target("name")).into()
             }),
             computed("Targets", "Current and wanted values of the metrics.", |v| targets(v.obj)),
-            text_or("MinPods", "spec.minReplicas", cells::UNSET),
-            text_or("MaxPods", "spec.maxReplicas", "0"),
-            text_or("Replicas", "status.currentReplicas", "0"),
+            computed("MinPods", "How few pods there may be.", |v| {
+                plain(tree::at(v.obj, "spec.minReplicas")).map_or(cells::UNSET.into(), Value::from)
+            }),
+            field("MaxPods", "string", "spec.maxReplicas", 0),
+            field("Replicas", "string", "status.currentReplicas", 0),
             age(),
         ])
         .strategy(&HorizontalPodAutoscaler)

@@ -75,6 +75,11 @@ impl Strategy for Job {
     fn prepare(&self, _ctx: &Context<'_>, obj: &mut Value, old: Option<&Value>) {
         if old.is_none() && !tree::flag(obj, "spec.manualSelector") {
             own_selector(obj);
+            // Whose labels the job has, as any reader of it would default them. A name that is no label is
+            // refused where it stands.
+            if names::label_value(tree::text(obj, "metadata.name")).is_empty() {
+                pod_defaults::labels_from_template(obj);
+            }
         }
     }
     fn validate(&self, ctx: &Context<'_>, obj: &Value, old: Option<&Value>, out: &mut Causes) {

@@ -45,13 +45,18 @@ impl Strategy for Endpoints {
             tree::each(subset, "ports", |port| tree::set_default(port, "protocol", "TCP"));
         });
     }
+    fn prepare(&self, _ctx: &Context<'_>, obj: &mut Value, _old: Option<&Value>) {
+        super::endpoints_pack::pack(obj);
+    }
     fn validate(&self, _ctx: &Context<'_>, obj: &Value, _old: Option<&Value>, out: &mut Causes) {
         let root = Field::root(obj);
         for subset in root.field("subsets").items() {
-            for list in ["addresses", "notReadyAddresses"] {
-                for address in subset.field(list).items() {
-                    validate::ip(&address.field("ip"), out);
-                }
+            let lists = [subset.field("addresses"), subset.field("notReadyAddresses")];
+            if lists.iter().all(Field::is_empty) {
+                subset.required("must specify `addresses` or `notReadyAddresses`", out);
+            }
+            for address in lists.iter().flat_map(Field::items) {
+                check_address(&address, out);
             }
             let ports = subset.field("ports");
             for port in ports.items() {
@@ -62,7 +67,15 @@ impl Strategy for Endpoints {
                 name.optional(names::label, out);
                 number.invalid_each(names::port_number(number.int().unwrap_or_default()), out);
                 port.field("protocol").one_of(&["SCTP", "TCP", "UDP"], out);
+                port.field("appProtocol").optional(names::qualified_name, out);
             }
         }
     }
+}
+
+fn check_address(address: &Field<'_, '_>, out: &mut Causes) {
+    validate::ip(&address.field("ip"), out);
+    address.field("hostname").optional(names::label, out);
+    address.field("nodeName").optional(names::subdomain, out);
+    validate::not_special(&address.field("ip"), out);
 }

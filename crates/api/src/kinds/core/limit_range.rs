@@ -1,17 +1,14 @@
 //! LimitRange: bounds and defaults for resources in a namespace.
 
-use crate::kind::{KindDef, Strategy};
+use super::limit_range_rules as rules;
+use crate::kind::{Causes, Context, KindDef, Strategy};
 use crate::kinds::row::Row;
 use crate::tree;
+use crate::validate::Field;
 use serde_json::Value;
 
 pub(super) fn row() -> KindDef {
-    Row::new("", "v1", "LimitRange", "limitranges")
-        .short(&["limits"])
-        .create_on_update()
-        .inert()
-        .strategy(&LimitRange)
-        .build()
+    Row::new("", "v1", "LimitRange", "limitranges").short(&["limits"]).create_on_update().strategy(&LimitRange).build()
 }
 
 struct LimitRange;
@@ -26,6 +23,10 @@ impl Strategy for LimitRange {
                 fill(limit, "min", "defaultRequest");
             }
         });
+    }
+    fn validate(&self, _ctx: &Context<'_>, obj: &Value, _old: Option<&Value>, out: &mut Causes) {
+        let root = Field::root(obj);
+        rules::limits(&root.field("spec").field("limits"), out);
     }
 }
 

@@ -97,11 +97,7 @@ impl Strategy for Node {
         let root = Field::root(obj);
         let spec = root.field("spec");
         validate::taints(&spec.field("taints"), out);
-        for cidr in spec.field("podCIDRs").items() {
-            if cidr.text().parse::<ipnet::IpNet>().is_err() {
-                cidr.invalid("must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)", out);
-            }
-        }
+        spec.field("podCIDRs").items().for_each(|range| validate::cidr(&range, out));
         let Some(old) = old else { return };
         let old = Field::root(old);
         let old = old.field("spec");

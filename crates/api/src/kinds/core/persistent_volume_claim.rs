@@ -61,6 +61,9 @@ impl Strategy for PersistentVolumeClaim {
         if old.is_none() {
             self.default(obj);
         }
+        if let Some(spec) = obj.get_mut("spec") {
+            storage_rules::data_sources(spec, old.is_some_and(|old| tree::at(old, "spec.dataSource").is_some()));
+        }
     }
     fn validate(&self, ctx: &Context<'_>, obj: &Value, old: Option<&Value>, out: &mut Causes) {
         if ctx.subresource == "status" {

@@ -1,8 +1,7 @@
 //! What a ResourceQuota may bound, and where.
 
 use crate::kind::Causes;
-use crate::meta::names;
-use crate::validate::quantities::{not_negative, quantity};
+use crate::validate::quantities::{not_negative, quantity, resource_name};
 use crate::validate::{Field, field::Unique};
 use serde_json::Value;
 
@@ -21,8 +20,6 @@ const COUNTS: [&str; 9] = [
 const COMPUTE: [&str; 6] = ["cpu", "memory", "requests.cpu", "requests.memory", "limits.cpu", "limits.memory"];
 const STORAGE: [&str; 4] =
     ["ephemeral-storage", "limits.ephemeral-storage", "requests.ephemeral-storage", "requests.storage"];
-/// Names that are known elsewhere, but bounded by no quota.
-const ELSEWHERE: [&str; 1] = ["storage"];
 const SCOPES: [&str; 7] = [
     "BestEffort",
     "CrossNamespacePodAffinity",
@@ -42,15 +39,9 @@ fn is_standard(name: &str) -> bool {
 /// Checks bounds or uses.
 pub(super) fn amounts(list: &Field<'_, '_>, out: &mut Causes) {
     for (name, entry) in list.entries() {
-        let shown = name.into();
-        for problem in names::qualified_name(name) {
-            entry.invalid_value(&shown, &problem, out);
-        }
+        resource_name(&entry, name, out);
         if !name.contains('/') && !is_standard(name) {
-            if !ELSEWHERE.contains(&name) {
-                entry.invalid_value(&shown, "must be a standard resource type or fully qualified", out);
-            }
-            entry.invalid_value(&shown, "must be a standard resource for quota", out);
+            entry.invalid_value(&name.into(), "must be a standard resource for quota", out);
         }
         not_negative(&entry, out);
         let whole = COUNTS.contains(&name) || name.starts_with("count/");

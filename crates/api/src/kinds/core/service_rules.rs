@@ -291,9 +291,8 @@ fn policies(spec: &Field<'_, '_>, out: &mut Causes) {
         seconds.invalid("must be greater than 0 and less than 86400", out);
     }
     for range in spec.field("loadBalancerSourceRanges").items() {
-        if range.text().trim().parse::<ipnet::IpNet>().is_err() {
-            range.invalid("must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)", out);
-        }
+        let trimmed = range.text().trim().into();
+        validate::cidr(&range.instead(&trimmed), out);
     }
 }
 

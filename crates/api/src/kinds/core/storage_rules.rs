@@ -4,9 +4,9 @@ use crate::kind::Causes;
 use crate::meta::names;
 use crate::meta::quantity::Quantity;
 use crate::tree;
-use crate::validate::Field;
 use crate::validate::quantities::{not_negative, quantity};
 use crate::validate::selectors::label_selector;
+use crate::validate::{Field, no_way_up};
 use serde_json::Value;
 
 const MODES: [&str; 4] = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
@@ -160,9 +160,8 @@ fn sources(spec: &Field<'_, '_>, out: &mut Causes) {
     for kind in ["hostPath", "local"].iter().filter(|kind| given.contains(kind)) {
         let source = spec.field(kind);
         let path = source.field("path");
-        if path.demand(out) && path.text().split('/').any(|part| part == "..") {
-            path.invalid("must not contain '..'", out);
-        }
+        path.demand(out);
+        no_way_up(&path, out);
     }
     if given.contains(&"local") && !spec.field("nodeAffinity").present() {
         spec.field("nodeAffinity").required("Local volume requires node affinity", out);
@@ -193,5 +192,26 @@ pub(super) fn volume_update(spec: &Field<'_, '_>, old: &Value, out: &mut Causes)
     let affinity = before.field("nodeAffinity");
     if affinity.present() {
         spec.field("nodeAffinity").immutable(&affinity, out);
+    }
+}
+
+/// What the older of the two fields for a source may name: group and kind.
+const PLAIN_SOURCES: [(&str, &str); 2] = [("", "PersistentVolumeClaim"), ("snapshot.storage.k8s.io", "VolumeSnapshot")];
+
+/// `dataSource` is the older name of `dataSourceRef`; each fills the other. What only the newer one may name
+/// is dropped from the older, unless it was there before (`known`).
+pub(super) fn data_sources(spec: &mut Value, known: bool) {
+    let plain = |source: &Value| PLAIN_SOURCES.contains(&(tree::text(source, "apiGroup"), tree::text(source, "kind")));
+    let source = spec.get("dataSource").filter(|s| s.is_object()).cloned();
+    let reference = spec.get("dataSourceRef").filter(|s| s.is_object()).cloned();
+    match (source, reference) {
+        (Some(source), None) if known || plain(&source) => tree::set_if_absent(spec, "dataSourceRef", source),
+        (Some(_), None) => drop(tree::remove(spec, "dataSource")),
+        (None, Some(reference)) if tree::text(&reference, "namespace").is_empty() => {
+            let mut source = reference;
+            tree::remove(&mut source, "namespace");
+            tree::set_if_absent(spec, "dataSource", source);
+        }
+        _ => {}
     }
 }

@@ -5,7 +5,8 @@ use crate::kinds::cells;
 use crate::kinds::row::{Row, age, computed, name, text};
 use crate::meta::names;
 use crate::tree;
-use crate::validate::Field;
+use crate::validate::field::{Field, Unique};
+use crate::validate::not_special;
 use serde_json::Value;
 
 pub(super) fn row() -> KindDef {
@@ -69,6 +70,7 @@ impl Strategy for EndpointSlice {
 const ENDPOINTS_MAX: usize = 1000;
 const ADDRESSES_MAX: usize = 100;
 const PORTS_MAX: usize = 20_000;
+const HINTS_MAX: usize = 8;
 
 fn check_endpoints(endpoints: &Field<'_, '_>, kind: &str, out: &mut Causes) {
     if endpoints.len() > ENDPOINTS_MAX {
@@ -90,8 +92,24 @@ fn check_endpoints(endpoints: &Field<'_, '_>, kind: &str, out: &mut Causes) {
             if !fits {
                 address.invalid(&format!("must be a valid {kind} address"), out);
             }
+            not_special(&address, out);
         }
         endpoint.field("hostname").optional(names::label, out);
+        endpoint.field("nodeName").optional(names::subdomain, out);
+        check_hints(&endpoint.field("hints").field("forZones"), out);
+    }
+}
+
+/// For which zones an endpoint is: eight at most, each once.
+fn check_hints(zones: &Field<'_, '_>, out: &mut Causes) {
+    if zones.len() > HINTS_MAX {
+        return zones.too_many(HINTS_MAX, out);
+    }
+    let mut seen = Unique::default();
+    for zone in zones.items() {
+        let name = zone.field("name");
+        name.checked(names::label_value, out);
+        seen.check(&name, out);
     }
 }
 
@@ -111,5 +129,6 @@ fn check_ports(ports: &Field<'_, '_>, out: &mut Causes) {
             number.invalid_each(names::port_number(n), out);
         }
         port.field("protocol").one_of(&["SCTP", "TCP", "UDP"], out);
+        port.field("appProtocol").optional(names::qualified_name, out);
     }
 }

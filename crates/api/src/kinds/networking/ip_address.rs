@@ -1,9 +1,11 @@
 //! IPAddress: an address that is taken.
 
-use crate::kind::{KindDef, NameRule};
+use crate::kind::{Causes, Context, KindDef, NameRule, Strategy};
 use crate::kinds::cells;
 use crate::kinds::row::{Row, computed, name};
+use crate::meta::names;
 use crate::tree;
+use crate::validate::Field;
 use serde_json::Value;
 
 pub(super) fn row() -> KindDef {
@@ -13,12 +15,16 @@ pub(super) fn row() -> KindDef {
         .names(NameRule::Custom(canonical_ip))
         .columns([name(), computed("ParentRef", "What the address belongs to.", |v| parent(v.obj))])
         .inert()
+        .strategy(&IpAddress)
         .build()
 }
 
 fn canonical_ip(name: &str) -> Result<(), String> {
-    let canonical = name.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.to_string() == name);
-    if canonical { Ok(()) } else { Err("must be a valid IP address in canonical form".to_owned()) }
+    match name.parse::<std::net::IpAddr>() {
+        Err(_) => Err(format!("ParseAddr({name:?}): unable to parse IP")),
+        Ok(ip) if ip.to_string() != name => Err("must be a canonical form IP address".to_owned()),
+        Ok(_) => Ok(()),
+    }
 }
 
 fn parent(obj: &Value) -> Value {
@@ -29,4 +35,25 @@ fn parent(obj: &Value) -> Value {
     };
     let parts = [resource.as_str(), tree::text(parent, "namespace"), tree::text(parent, "name")];
     cells::joined(parts.into_iter().filter(|p| !p.is_empty()), "/", cells::NONE)
+}
+
+struct IpAddress;
+
+impl Strategy for IpAddress {
+    fn validate(&self, _ctx: &Context<'_>, obj: &Value, old: Option<&Value>, out: &mut Causes) {
+        let root = Field::root(obj);
+        let spec = root.field("spec");
+        let parent = spec.field("parentRef");
+        if !parent.present() {
+            parent.required("", out);
+        } else {
+            parent.field("group").optional(names::subdomain, out);
+            parent.field("resource").checked(names::path_segment, out);
+            parent.field("name").checked(names::path_segment, out);
+            parent.field("namespace").optional(names::path_segment, out);
+        }
+        if let Some(old) = old {
+            parent.immutable(&Field::root(old).field("spec").field("parentRef"), out);
+        }
+    }
 }

@@ -1,10 +1,12 @@
 //! CSIDriver: what a volume driver needs.
 
-use crate::kind::{KindDef, NameRule, Strategy};
+use super::rules;
+use crate::kind::{Causes, Context, KindDef, NameRule, Strategy};
 use crate::kinds::cells;
 use crate::kinds::row::{Row, age, computed, field, name};
 use crate::meta::names;
 use crate::tree;
+use crate::validate::Field;
 use serde_json::Value;
 
 pub(super) fn row() -> KindDef {
@@ -38,6 +40,9 @@ fn driver_name(name: &str) -> Result<(), String> {
     names::subdomain(&name.to_ascii_lowercase()).into_iter().next().map_or(Ok(()), Err)
 }
 
+/// How often, at most, drivers are asked what nodes have left, in seconds.
+const UPDATE_PERIOD_MIN: i64 = 10;
+
 struct CsiDriver;
 
 impl Strategy for CsiDriver {
@@ -49,6 +54,30 @@ impl Strategy for CsiDriver {
         }
         tree::set_default(spec, "fsGroupPolicy", "ReadWriteOnceWithFSType");
         tree::set_if_absent(spec, "volumeLifecycleModes", vec!["Persistent"]);
+    }
+    fn validate(&self, _ctx: &Context<'_>, obj: &Value, old: Option<&Value>, out: &mut Causes) {
+        let root = Field::root(obj);
+        let spec = root.field("spec");
+        for key in ["attachRequired", "podInfoOnMount", "storageCapacity"] {
+            spec.field(key).demand(out);
+        }
+        spec.field("fsGroupPolicy").optional_one_of(&["File", "None", "ReadWriteOnceWithFSType"], out);
+        rules::token_requests(&spec.field("tokenRequests"), out);
+        let modes = spec.field("volumeLifecycleModes");
+        for mode in modes.items() {
+            modes.instead(mode.value).one_of(&["Persistent", "Ephemeral"], out);
+        }
+        let period = spec.field("nodeAllocatableUpdatePeriodSeconds");
+        if period.int().is_some_and(|seconds| seconds < UPDATE_PERIOD_MIN) {
+            period.invalid(&format!("must be greater than or equal to {UPDATE_PERIOD_MIN} seconds"), out);
+        }
+        let Some(old) = old else { return };
+        let old = Field::root(old);
+        let old = old.field("spec");
+        // Kubernetes' own name for the field.
+        let required = spec.field("attachedRequired").instead(spec.field("attachRequired").value);
+        required.immutable(&old.field("attachRequired"), out);
+        modes.immutable(&old.field("volumeLifecycleModes"), out);
     }
     fn answers_deletion_with_object(&self) -> bool {
         true

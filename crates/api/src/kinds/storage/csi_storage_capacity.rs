@@ -3,7 +3,10 @@
 use crate::kind::{Causes, Context, KindDef, Strategy};
 use crate::kinds::cells;
 use crate::kinds::row::{Row, name, text, text_or};
+use crate::meta::names;
 use crate::validate::Field;
+use crate::validate::quantities::not_negative;
+use crate::validate::selectors::label_selector;
 use serde_json::Value;
 
 pub(super) fn row() -> KindDef {
@@ -19,8 +22,16 @@ struct CsiStorageCapacity;
 
 impl Strategy for CsiStorageCapacity {
     fn validate(&self, _ctx: &Context<'_>, obj: &Value, old: Option<&Value>, out: &mut Causes) {
+        let root = Field::root(obj);
+        let class = root.field("storageClassName");
+        for problem in names::subdomain(class.text()) {
+            class.invalid_value(&class.text().into(), &problem, out);
+        }
+        not_negative(&root.field("capacity"), out);
+        not_negative(&root.field("maximumVolumeSize"), out);
+        label_selector(&root.field("nodeTopology"), out);
         let Some(old) = old else { return };
-        let (root, old) = (Field::root(obj), Field::root(old));
+        let old = Field::root(old);
         for key in ["nodeTopology", "storageClassName"] {
             root.field(key).immutable(&old.field(key), out);
         }

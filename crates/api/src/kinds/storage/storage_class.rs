@@ -1,5 +1,6 @@
 //! StorageClass: a kind of volume that claims may ask for.
 
+use super::rules;
 use crate::kind::{Causes, Context, KindDef, Strategy};
 use crate::kinds::row::{Row, age, field, text, text_or};
 use crate::tree;
@@ -31,9 +32,11 @@ impl Strategy for StorageClass {
     }
     fn validate(&self, _ctx: &Context<'_>, obj: &Value, old: Option<&Value>, out: &mut Causes) {
         let root = Field::root(obj);
-        root.field("provisioner").demand(out);
+        rules::provisioner(&root.field("provisioner"), out);
+        rules::parameters(&root.field("parameters"), true, out);
         root.field("reclaimPolicy").optional_one_of(&["Delete", "Retain"], out);
         root.field("volumeBindingMode").optional_one_of(&["Immediate", "WaitForFirstConsumer"], out);
+        rules::topologies(&root.field("allowedTopologies"), out);
         let Some(old) = old else { return };
         let old = Field::root(old);
         for key in ["provisioner", "parameters", "reclaimPolicy"] {

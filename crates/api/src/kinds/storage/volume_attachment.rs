@@ -1,7 +1,9 @@
 //! VolumeAttachment: a volume attached to a node.
 
+use super::rules;
 use crate::kind::{Causes, Context, KindDef, Strategy};
 use crate::kinds::row::{Row, age, field, name, text};
+use crate::meta::names;
 use crate::tree;
 use crate::validate::Field;
 use serde_json::Value;
@@ -38,11 +40,33 @@ impl Strategy for VolumeAttachment {
         }
     }
     fn validate(&self, _ctx: &Context<'_>, obj: &Value, old: Option<&Value>, out: &mut Causes) {
-        if let Some(old) = old {
-            Field::root(obj).field("spec").immutable(&Field::root(old).field("spec"), out);
+        let root = Field::root(obj);
+        let spec = root.field("spec");
+        match old {
+            Some(old) => spec.immutable(&Field::root(old).field("spec"), out),
+            None => attachment(&spec, out),
         }
     }
     fn answers_deletion_with_object(&self) -> bool {
         true
+    }
+}
+
+/// One volume, by name or described, to one node.
+fn attachment(spec: &Field<'_, '_>, out: &mut Causes) {
+    rules::driver(&spec.field("attacher"), out);
+    let source = spec.field("source");
+    let (inline, name) = (source.field("inlineVolumeSpec"), source.field("persistentVolumeName"));
+    let one = "must specify exactly one of inlineVolumeSpec and persistentVolumeName";
+    match (inline.present(), name.present()) {
+        (false, false) => source.required(one, out),
+        (true, true) => source.forbidden(one, out),
+        (false, true) if !name.set() => name.required("must specify non empty persistentVolumeName", out),
+        (false, true) => name.invalid_each(names::subdomain(name.text()), out),
+        (true, false) => {}
+    }
+    let node = spec.field("nodeName");
+    for problem in names::subdomain(node.text()) {
+        node.invalid_value(&node.text().into(), &problem, out);
     }
 }

@@ -1,5 +1,6 @@
 //! VolumeAttributesClass: changeable properties of volumes.
 
+use super::rules;
 use crate::kind::{Causes, Context, KindDef, Strategy};
 use crate::kinds::row::{Row, age, text};
 use crate::validate::Field;
@@ -19,8 +20,11 @@ struct VolumeAttributesClass;
 
 impl Strategy for VolumeAttributesClass {
     fn validate(&self, _ctx: &Context<'_>, obj: &Value, old: Option<&Value>, out: &mut Causes) {
+        let root = Field::root(obj);
+        rules::provisioner(&root.field("driverName"), out);
+        rules::parameters(&root.field("parameters"), false, out);
         let Some(old) = old else { return };
-        let (root, old) = (Field::root(obj), Field::root(old));
+        let old = Field::root(old);
         for key in ["driverName", "parameters"] {
             root.field(key).immutable(&old.field(key), out);
         }
