@@ -26,6 +26,20 @@ fi
 if [ -x "$registry/usr/bin/docker-registry" ]; then
   export DOCKER_REGISTRY=${DOCKER_REGISTRY:-$registry/usr/bin/docker-registry}
 fi
+# The Python client and a program of the kube crate, for tests/clients.rs and tests/rolling.rs, which skip
+# themselves where these can't be had.
+python=$KYBERN_CACHE/python-client wanted=tests/clients/python/requirements.txt
+if ! cmp -s "$wanted" "$python/requirements.txt"; then
+  { python3 -m venv "$python" && "$python/bin/pip" install --quiet --retries 1 --timeout 15 --requirement "$wanted" &&
+    cp "$wanted" "$python/"; } >/dev/null 2>&1 || say "the Python client can't be had: its tests are skipped"
+fi
+if cmp -s "$wanted" "$python/requirements.txt"; then export KYBERN_PYTHON=${KYBERN_PYTHON:-$python/bin/python}; fi
+kube=$CARGO_TARGET_DIR/clients
+if cargo build --quiet --locked --manifest-path tests/clients/kube/Cargo.toml --target-dir "$kube"; then
+  export KYBERN_KUBE_CLIENT=${KYBERN_KUBE_CLIENT:-$kube/debug/kube-client-test}
+else
+  say "the kube crate's program can't be built: its test is skipped"
+fi
 if [ -z "${KUBECONFIG:-}" ]; then
   name=e2e
   "$kybern" dev delete --name $name >/dev/null

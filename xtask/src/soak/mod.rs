@@ -2,6 +2,7 @@
 
 mod clock;
 mod cluster;
+mod fuzz;
 mod leftovers;
 mod offline;
 mod pods;
@@ -43,6 +44,11 @@ const TABLE: &[Soak] = &[
         name: "pods",
         about: "1,000 pods come and go, 200 more while agent, containerd and shims are killed (about 15 minutes)",
         run: pods::run,
+    },
+    Soak {
+        name: "fuzz",
+        about: "every decoder and whole requests under broken input; KYBERN_FUZZ_SECONDS for how long (builds, then 3 minutes)",
+        run: fuzz::run,
     },
 ];
 
