@@ -73,16 +73,24 @@ impl ApiServer {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let server = self.clone();
+        let (server, over) = (self.clone(), CancellationToken::new());
+        let enough = over.clone();
         let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
-            let (server, chain) = (server.clone(), chain.clone());
+            let (server, chain, enough) = (server.clone(), chain.clone(), enough.clone());
             async move {
+                let multiplexed = request.version() == http::Version::HTTP_2;
+                let nobody = chain.0.is_empty() && !request.headers().contains_key(http::header::AUTHORIZATION);
                 request.extensions_mut().insert(chain);
                 address.and_then(|a| request.extensions_mut().insert(a));
-                Ok::<_, Infallible>(match server.grpc(request).await {
+                let answer = match server.grpc(request).await {
                     Ok(answer) => answer,
                     Err(request) => server.handle(request).await,
-                })
+                };
+                // Streams cost a stranger nothing: there is one request on such a connection.
+                if multiplexed && (nobody || answer.status() == http::StatusCode::UNAUTHORIZED) {
+                    enough.cancel();
+                }
+                Ok::<_, Infallible>(answer)
             }
         });
         let mut builder = auto::Builder::new(TokioExecutor::new());
@@ -97,9 +105,15 @@ impl ApiServer {
             .max_send_buf_size(WINDOW as usize);
         let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
         tokio::pin!(connection);
+        let last_request = async {
+            tokio::select! {
+                () = self.0.drain.cancelled() => {}
+                () = over.cancelled() => {}
+            }
+        };
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
-            () = self.0.drain.cancelled() => {
+            () = last_request => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }

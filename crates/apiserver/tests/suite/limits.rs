@@ -1,6 +1,11 @@
 //! Connections that stall or say too much: each ends by itself, and nobody else waits for it.
 
-use crate::sockets::serve;
+use crate::cases::MAPS;
+use crate::sockets::{Served, serve};
+use bytes::Bytes;
+use http_body_util::Empty;
+use hyper::client::conn::http2::SendRequest;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use kybern_authn::pki::ClusterKeys;
 use kybern_authn::tls::{self, Identity};
 use kybern_testkit::{Builder, World};
@@ -110,4 +115,61 @@ async fn half_open_handshakes_end_and_delay_nobody() {
         until_closed(&mut stream).await;
     }
     stop.cancel();
+}
+
+/// An HTTP/2 connection, and its end.
+async fn h2(served: &Served) -> (SendRequest<Empty<Bytes>>, tokio::task::JoinHandle<()>) {
+    let stream = TcpStream::connect(served.address).await.expect("a connection");
+    let opened = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+    let (sender, connection) = opened.expect("HTTP/2");
+    // How it ends is the server's choice: with or without an error.
+    let end = tokio::spawn(async move { drop(connection.await) });
+    (sender, end)
+}
+
+fn request(served: &Served, token: Option<&str>, query: &str) -> http::Request<Empty<Bytes>> {
+    let request = http::Request::get(format!("http://{}{MAPS}{query}", served.address));
+    let request = token.into_iter().fold(request, |r, t| r.header("authorization", format!("Bearer {t}")));
+    request.body(Empty::new()).expect("a request")
+}
+
+#[tokio::test]
+async fn strangers_get_one_request_on_a_connection_of_many_streams() {
+    let world = World::start().await;
+    let served = serve(&world).await;
+    let (mut stranger, end) = h2(&served).await;
+    let refused = stranger.send_request(request(&served, None, "")).await.expect("an answer");
+    assert_eq!(refused.status(), 401);
+    tokio::time::timeout(Duration::from_secs(5), end).await.expect("the server ends it").expect("no panic");
+    let (mut known, end) = h2(&served).await;
+    for _ in 0..3 {
+        let answer = known.send_request(request(&served, Some("admin"), "")).await.expect("an answer");
+        assert_eq!(answer.status(), 200);
+    }
+    drop(known);
+    end.await.expect("no panic");
+    served.end().await;
+}
+
+#[tokio::test]
+async fn streams_that_are_opened_and_reset_at_once_cost_nobody_else_anything() {
+    const RESETS: usize = 3_000;
+    let world = World::start().await;
+    let served = serve(&world).await;
+    let (mut hasty, end) = h2(&served).await;
+    for _ in 0..RESETS {
+        if hasty.ready().await.is_err() {
+            break;
+        }
+        let answer = tokio::spawn(hasty.send_request(request(&served, Some("admin"), "?watch=1")));
+        tokio::task::yield_now().await;
+        answer.abort();
+    }
+    let began = tokio::time::Instant::now();
+    let said = health(TcpStream::connect(served.address).await.expect("a connection")).await;
+    assert!(said.starts_with("HTTP/1.1 200") && said.ends_with("ok"), "{said}");
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    drop(hasty);
+    drop(end);
+    served.end().await;
 }

@@ -219,14 +219,16 @@ async fn what_is_hardly_http_ends_its_connection_only() {
         mutate::bytes(&mut bytes, other.tree.to_string().as_bytes(), &mut run.random);
         let _watched = Watched::new("a connection", &bytes);
         let mut stream = tokio::net::TcpStream::connect(served.address).await.expect("a connection");
-        stream.write_all(&bytes).await.expect("written");
+        // It may refuse before it has heard all.
+        let _ = stream.write_all(&bytes).await;
         // Nothing more will come: whatever the server waits for, it need not.
-        stream.shutdown().await.expect("closed");
+        let _ = stream.shutdown().await;
         let mut answer = Vec::new();
         let read = tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut answer)).await;
+        // A reset is an end as well.
         assert!(read.is_ok(), "the server holds the connection");
         let first = String::from_utf8_lossy(&answer).lines().next().unwrap_or("closed").to_owned();
-        assert!(first == "closed" || first.starts_with("HTTP/1.1 "), "{first}");
+        assert!(first == "closed" || first.starts_with("HTTP/1."), "{first}");
         run.shapes.insert(first);
     }
     println!("fuzz connections: {} executions, answers {:?}", run.executions - 1, run.shapes);
