@@ -3,5 +3,6 @@
 mod bindings;
 mod defaults;
 mod escalation;
+mod matrix;
 mod nodes;
 mod world;

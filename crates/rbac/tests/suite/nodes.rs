@@ -3,6 +3,7 @@
 use crate::world::{World, ask, user};
 use kybern_rbac::{Authorizer, Decision, Standard};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 fn pod(name: &str, node: &str, spec: Value) -> Value {
     let mut spec = spec;
@@ -158,6 +159,55 @@ fn a_node_reaches_its_own_and_no_more() {
             assert_eq!(matches!(decision, Decision::Allow(_)), *expected, "{round}: {what}: {decision:?}");
         }
     }
+}
+
+/// One line of `cases/node.txt`.
+struct Line {
+    namespace: &'static str,
+    /// Own, foreign, none: a name, and the verbs that are allowed on it.
+    names: [(&'static str, &'static str); 3],
+}
+
+fn node_lines() -> BTreeMap<(&'static str, &'static str), Line> {
+    let text = include_str!("../../cases/node.txt");
+    let line = |line: &'static str| {
+        let columns: Vec<&str> = line.split('|').map(str::trim).collect();
+        let words: Vec<&str> = columns[0].split(' ').collect();
+        let group = if words[0] == "core" { "" } else { words[0] };
+        let names = [(words[3], columns[1]), (words[4], columns[2]), ("", columns[3])];
+        ((group, words[1]), Line { namespace: if words[2] == "-" { "" } else { words[2] }, names })
+    };
+    text.lines().filter(|l| !l.starts_with('#')).map(line).collect()
+}
+
+/// Every resource that is served x every verb x own, foreign and unnamed.
+#[test]
+fn a_node_may_do_what_its_lines_say_and_nothing_else() {
+    let (standard, world, node) = (Standard::new(), world(), user("system:node:n1,system:nodes"));
+    let (lines, mut asked, mut wrong) = (node_lines(), 0, Vec::new());
+    let nothing = Line { namespace: "ns", names: [("n1", "-"), ("n2", "-"), ("", "-")] };
+    let served = crate::matrix::resources();
+    for what in lines.keys() {
+        let known = served.iter().any(|w| (w.group.as_str(), w.resource.as_str()) == *what);
+        assert!(known, "{what:?} is served");
+    }
+    for what in served {
+        let line = lines.get(&(what.group.as_str(), what.resource.as_str())).unwrap_or(&nothing);
+        for verb in crate::matrix::verbs() {
+            for (name, allowed) in line.names {
+                let mut request = crate::matrix::asked(&node, &what, verb);
+                (request.name, request.namespace) = (name.into(), line.namespace.into());
+                let decision = standard.authorize(&request, &world);
+                let (may, should) = (matches!(decision, Decision::Allow(_)), allowed.split(' ').any(|v| v == verb));
+                asked += 1;
+                if may != should {
+                    wrong.push(format!("{verb} {} {} {name:?}: {decision:?}", what.group, what.resource));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {asked} are wrong:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(asked > 5_000, "only {asked} questions were asked");
 }
 
 /// Nodes that serve Ingress and one that does not; Ingresses of our classes and of another.
