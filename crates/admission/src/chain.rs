@@ -2,9 +2,13 @@
 
 use crate::plugin::{Env, Plugin, Request};
 use crate::plugins::TABLE;
+use crate::plugins::event_rate_limit::EventLimit;
 use kybern_api::error::Status;
 use serde_json::Value;
 use std::sync::Arc;
+
+/// The plugin that does nothing without limits.
+const LIMITS_EVENTS: &str = "EventRateLimit";
 
 /// A chain that cannot be built.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -13,6 +17,9 @@ pub enum Error {
     /// A switch names no plugin.
     #[error("there is no admission plugin \"{0}\"")]
     UnknownPlugin(String),
+    /// A plugin that is switched on and has no configuration to go by.
+    #[error("the admission plugin {0} needs a configuration")]
+    NotConfigured(&'static str),
 }
 
 /// Plugins to turn on or off against their defaults, by name. Off wins.
@@ -22,6 +29,8 @@ pub struct Switches {
     pub enable: Vec<String>,
     /// To turn off.
     pub disable: Vec<String>,
+    /// Limits of EventRateLimit.
+    pub event_limits: Vec<EventLimit>,
 }
 
 /// The plugins in their order.
@@ -38,7 +47,7 @@ impl Chain {
     /// # Errors
     /// At a name that no plugin has.
     pub fn new(switches: &Switches) -> Result<Self, Error> {
-        let known: Vec<(Arc<dyn Plugin>, bool)> = TABLE.iter().map(|(make, on)| (make(), *on)).collect();
+        let known: Vec<(Arc<dyn Plugin>, bool)> = TABLE.iter().map(|(make, on)| (make(switches), *on)).collect();
         let named = switches.enable.iter().chain(&switches.disable);
         if let Some(stranger) = named.into_iter().find(|name| !known.iter().any(|(p, _)| p.name() == name.as_str())) {
             return Err(Error::UnknownPlugin(stranger.clone()));
@@ -51,7 +60,11 @@ impl Chain {
             })
             .map(|(plugin, _)| plugin)
             .collect();
-        Ok(Self { plugins })
+        let chain = Self { plugins };
+        if chain.runs(LIMITS_EVENTS) && switches.event_limits.is_empty() {
+            return Err(Error::NotConfigured(LIMITS_EVENTS));
+        }
+        Ok(chain)
     }
 
     /// The plugins that run, in order, for a caller that walks them itself.

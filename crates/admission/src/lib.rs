@@ -13,3 +13,4 @@ mod plugins;
 
 pub use chain::{Chain, Error, Switches};
 pub use plugin::{Env, Operation, Plugin, Request};
+pub use plugins::event_rate_limit::{EventLimit, event_limits};

@@ -116,7 +116,7 @@ impl Builder {
     pub async fn start(self) -> World {
         let clock = Arc::new(FixedClock::new(START.parse().expect("a timestamp")));
         let store = self.store.unwrap_or_else(MemoryStore::new);
-        let switches = Switches { enable: Vec::new(), disable: self.disabled };
+        let switches = Switches { disable: self.disabled, ..Switches::default() };
         let server = ApiServer::new(Parts {
             config: self.config,
             store: store.clone(),

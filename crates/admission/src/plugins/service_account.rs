@@ -1,10 +1,14 @@
-//! ServiceAccount: every pod runs as a service account and, unless told otherwise, gets its token.
+//! ServiceAccount: every pod runs as a service account and, unless told otherwise, gets its token. Where the
+//! account says so, its pods may name no Secrets but those that it lists.
+
+mod secrets;
 
 use crate::paths::{is_mirror_pod, list, list_mut, object_mut, text};
 use crate::plugin::{Env, Operation, Plugin, Request};
 use kybern_api::error::Status;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 
 const MOUNT_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 const VOLUME_PREFIX: &str = "kube-api-access-";
@@ -17,8 +21,16 @@ pub(crate) struct ServiceAccount;
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 struct AccountView {
+    metadata: AccountMeta,
     automount_service_account_token: Option<bool>,
+    secrets: Option<Vec<Value>>,
     image_pull_secrets: Option<Vec<Value>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct AccountMeta {
+    annotations: BTreeMap<String, String>,
 }
 
 impl Plugin for ServiceAccount {
@@ -51,10 +63,16 @@ impl Plugin for ServiceAccount {
     }
 
     fn validate(&self, req: &Request<'_>, obj: Option<&Value>, env: &Env<'_>) -> Result<(), Status> {
-        let Some(pod) = obj.filter(|_| req.is_main("", "pods", &[Operation::Create])) else { return Ok(()) };
+        let debugs =
+            req.is("", "pods") && req.subresource == "ephemeralcontainers" && req.operation == Operation::Update;
+        let judged = debugs || req.is_main("", "pods", &[Operation::Create]);
+        let Some(pod) = obj.filter(|_| judged) else { return Ok(()) };
         let name = text(pod, "/spec/serviceAccountName");
-        if !is_mirror_pod(pod) {
-            return find(req, name, env).map(|_| ());
+        if debugs && name.is_empty() {
+            return Ok(());
+        }
+        if debugs || !is_mirror_pod(pod) {
+            return secrets::check(req, pod, name, &find(req, name, env)?);
         }
         if !name.is_empty() {
             return Err(req.forbidden("a mirror pod may not reference service accounts"));

@@ -4,7 +4,7 @@ use kybern_admission::{Chain, Error, Switches};
 
 fn switches(enable: &[&str], disable: &[&str]) -> Switches {
     let list = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect();
-    Switches { enable: list(enable), disable: list(disable) }
+    Switches { enable: list(enable), disable: list(disable), ..Switches::default() }
 }
 
 #[test]
@@ -43,4 +43,6 @@ fn switches_name_plugins_and_off_wins() {
     assert!(!names(&switches(&["Priority"], &["Priority"])).contains(&"Priority"));
     assert!(names(&switches(&["Priority"], &[])).contains(&"Priority"));
     assert_eq!(Chain::new(&switches(&[], &["priority"])).err(), Some(Error::UnknownPlugin("priority".into())));
+    let unlimited = Chain::new(&switches(&["EventRateLimit"], &[])).err();
+    assert_eq!(unlimited, Some(Error::NotConfigured("EventRateLimit")));
 }

@@ -24,7 +24,7 @@ fn world() -> World {
 }
 
 fn enabled(plugin: &str) -> Switches {
-    Switches { enable: vec![plugin.to_owned()], disable: Vec::new() }
+    Switches { enable: vec![plugin.to_owned()], ..Switches::default() }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use crate::world::{Call, World};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use kybern_admission::Operation;
+use kybern_admission::{Chain, Operation, Switches};
 use kybern_api::error::Reason;
 use serde_json::{Value, json};
 
@@ -306,4 +306,79 @@ fn nobody_asks_for_a_certificate_of_the_masters() {
         let object = json!({ "spec": { "signerName": "kubernetes.io/kube-apiserver-client", "request": broken } });
         assert!(send(object).is_err(), "{broken}");
     }
+}
+
+/// CVE-2023-2728, CVE-2024-3177: an account's pods named Secrets in places that nobody looked at.
+#[test]
+fn pods_of_a_bounded_account_name_no_other_secrets_in_any_place() {
+    let mut world = World::new();
+    let bounded = json!({
+        "metadata": { "annotations": { "kubernetes.io/enforce-mountable-secrets": "true" } },
+        "secrets": [{ "name": "own" }], "imagePullSecrets": [{ "name": "pull" }],
+    });
+    world.put("", "serviceaccounts", "ns", "bounded", bounded);
+    let env = |s: &str| json!({ "env": [{ "name": "E", "valueFrom": { "secretKeyRef": { "name": s, "key": "k" } } }] });
+    let from = |s: &str| json!({ "envFrom": [{ "secretRef": { "name": s } }] });
+    let container = |mut more: Value| {
+        more["name"] = "c".into();
+        more["image"] = "i".into();
+        more
+    };
+    let with = |field: &str, value: Value| {
+        let mut spec = json!({ "serviceAccountName": "bounded", "containers": [{ "name": "m", "image": "i" }] });
+        spec[field] = value;
+        pod(spec)
+    };
+    let places = |s: &str| {
+        [
+            with("volumes", json!([{ "name": "v", "secret": { "secretName": s } }])),
+            with("containers", json!([container(env(s))])),
+            with("containers", json!([container(from(s))])),
+            with("initContainers", json!([container(env(s))])),
+            with("initContainers", json!([container(from(s))])),
+        ]
+    };
+    for (own, foreign) in places("own").into_iter().zip(places("foreign")) {
+        Call::default().send(&world, own.clone()).unwrap_or_else(|e| panic!("{own}: {e}"));
+        let refused = Call::default().send(&world, foreign.clone()).expect_err("refused");
+        assert_eq!(refused.code, 403, "{foreign}");
+        assert!(refused.message.contains("service account bounded does not reference that secret"), "{refused}");
+    }
+    for debugged in [env("foreign"), from("foreign")] {
+        let call = Call {
+            subresource: "ephemeralcontainers",
+            operation: Operation::Update,
+            old: Some(with("volumes", json!([]))),
+            ..Call::default()
+        };
+        let refused =
+            call.send(&world, with("ephemeralContainers", json!([container(debugged)]))).expect_err("refused");
+        assert!(refused.message.contains("ephemeral container c with env"), "{refused}");
+    }
+    let pull = Call::default().send(&world, with("imagePullSecrets", json!([{ "name": "own" }]))).expect_err("refused");
+    assert!(pull.message.contains("imagePullSecrets[0].name=\"own\" is not allowed"), "{pull}");
+    let mut free = places("foreign")[2].clone();
+    free["spec"]["serviceAccountName"] = "default".into();
+    Call::default().send(&world, free).expect("another account is not bounded");
+}
+
+#[test]
+fn events_beyond_the_rate_are_refused_and_nothing_else_is() {
+    let limits = json!({
+        "apiVersion": "eventratelimit.admission.k8s.io/v1alpha1", "kind": "Configuration",
+        "limits": [{ "type": "Namespace", "qps": 1, "burst": 2 }, { "type": "User", "qps": 1, "burst": 3 }],
+    });
+    let event_limits = kybern_admission::event_limits(&limits).expect("limits");
+    let switches = Switches { enable: vec!["EventRateLimit".into()], event_limits, ..Switches::default() };
+    let (world, chain) = (World::new(), Chain::new(&switches).expect("a chain"));
+    let send = |group: &'static str, resource: &'static str, namespace: &'static str| {
+        let call = Call { group, resource, namespace, ..Call::default() };
+        call.send_by(&chain, &world, json!({ "metadata": { "name": "e", "namespace": namespace } }))
+            .map_err(|s| (s.code, s.message))
+    };
+    let of = |r: Result<Value, (u16, String)>| r.map(drop).map_err(|(code, text)| format!("{code} {text}"));
+    assert!(send("", "events", "ns").is_ok() && send("events.k8s.io", "events", "ns").is_ok());
+    assert_eq!(of(send("", "events", "ns")), Err("429 limit reached on type Namespace for key ns".into()));
+    assert_eq!(of(send("", "events", "default")), Err("429 limit reached on type User for key jane".into()));
+    assert!((0..9).all(|_| send("", "configmaps", "ns").is_ok()));
 }

@@ -101,9 +101,14 @@ impl Call<'_> {
 
     /// The same through a chain with these switches.
     pub fn send_through(&self, switches: &Switches, world: &World, object: Value) -> Result<Value, Status> {
+        self.send_by(&Chain::new(switches).expect("a chain"), world, object)
+    }
+
+    /// The same through this chain, which may remember the one before.
+    pub fn send_by(&self, chain: &Chain, world: &World, object: Value) -> Result<Value, Status> {
         let mut object = object;
         let deletes = self.operation == Operation::Delete;
-        self.with(switches, world, |chain, request, env| {
+        self.with(chain, world, |chain, request, env| {
             chain.mutate(request, (!deletes).then_some(&mut object), env)?;
             let once = object.clone();
             chain.mutate(request, (!deletes).then_some(&mut object), env)?;
@@ -113,7 +118,7 @@ impl Call<'_> {
         Ok(object)
     }
 
-    fn with<T>(&self, switches: &Switches, world: &World, act: impl FnOnce(&Chain, &Request<'_>, &Env<'_>) -> T) -> T {
+    fn with<T>(&self, chain: &Chain, world: &World, act: impl FnOnce(&Chain, &Request<'_>, &Env<'_>) -> T) -> T {
         let mut words = self.user.split(',');
         let user = UserInfo {
             name: words.next().unwrap_or_default().into(),
@@ -135,6 +140,6 @@ impl Call<'_> {
             dry_run: false,
             options: &Value::Null,
         };
-        act(&Chain::new(switches).expect("a chain"), &request, &env)
+        act(chain, &request, &env)
     }
 }
