@@ -7,6 +7,7 @@
 //! Invariants: a parsed object is never kept; a kind is declared once, as one [`kind::KindDef`].
 
 pub mod attributes;
+pub mod certificates;
 pub mod codec;
 pub mod error;
 pub mod indexes;

@@ -42,16 +42,25 @@ pub struct Assembly {
 }
 
 impl Assembly {
-    /// Puts the authenticators together.
+    /// Puts the cluster's own authenticators together.
     ///
     /// # Errors
     /// At keys or certificates that cannot be used.
     pub fn new(keys: &ClusterKeys, config: &TokenConfig) -> Result<Self> {
+        Self::with(keys, config, Vec::new())
+    }
+
+    /// And after them, in their order, those that ask others.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with(keys: &ClusterKeys, config: &TokenConfig, outside: Vec<Box<dyn Authenticator>>) -> Result<Self> {
         let issuer = Arc::new(Issuer::new(&config.issuer, &config.audiences, &keys.service_account.0)?);
         let x509 = Arc::new(X509::new(keys.client_ca.trusted())?);
         let tokens = Arc::new(ServiceAccountTokens::new(&issuer)?);
-        let members: Vec<Box<dyn Authenticator>> =
+        let mut members: Vec<Box<dyn Authenticator>> =
             vec![Box::new(Shared(x509.clone())), Box::new(Shared(tokens.clone())), Box::new(BootstrapTokens)];
+        members.extend(outside);
         let authenticator = Arc::new(Union::new(members, Box::new(Anonymous)));
         Ok(Self { authenticator, x509, tokens, issuer })
     }

@@ -2,6 +2,7 @@
 
 use kybern_api::attributes::UserInfo;
 use kybern_api::seam::Lister;
+use std::pin::Pin;
 
 /// The group of everybody who proved who they are.
 pub const AUTHENTICATED: &str = "system:authenticated";
@@ -34,6 +35,8 @@ pub enum Outcome {
     /// What the credential refers to (a token's pod, account or Secret) is not there. It may have been
     /// written elsewhere a moment ago: who has fresher objects may ask again.
     Absent(String),
+    /// Somebody outside has to be asked first: [`Authenticator::bring`], then ask again, once.
+    Pending,
 }
 
 impl Outcome {
@@ -42,10 +45,17 @@ impl Outcome {
     }
 }
 
+/// Asking somebody outside; what comes of it shows in the next outcome.
+pub type Bringing<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+
 /// Finds out who sent a request. Synchronous: keys and objects are in memory.
 pub trait Authenticator: Send + Sync {
     /// The outcome for these credentials.
     fn authenticate(&self, credentials: &Credentials<'_>, objects: &dyn Lister) -> Outcome;
+    /// Asks outside for what the outcome [`Outcome::Pending`] lacked.
+    fn bring<'a>(&'a self, _credentials: &'a Credentials<'a>, _objects: &'a dyn Lister) -> Bringing<'a> {
+        Box::pin(std::future::ready(()))
+    }
 }
 
 /// Asks its members in order; the first that knows the user wins and the user joins
@@ -73,8 +83,7 @@ impl std::fmt::Debug for Union {
 
 impl Authenticator for Union {
     fn authenticate(&self, credentials: &Credentials<'_>, objects: &dyn Lister) -> Outcome {
-        let mut refusal = None;
-        let mut absence = None;
+        let (mut refusal, mut absence, mut pending) = (None, None, false);
         for member in &self.members {
             match member.authenticate(credentials, objects) {
                 Outcome::Known(mut user) => {
@@ -85,14 +94,30 @@ impl Authenticator for Union {
                 }
                 Outcome::Rejected(why) => refusal = refusal.or(Some(why)),
                 Outcome::Absent(why) => absence = absence.or(Some(why)),
+                // Those behind it are asked when it has said that the credential is not its own.
+                Outcome::Pending => {
+                    pending = true;
+                    break;
+                }
                 Outcome::NoOpinion => {}
             }
         }
         match (absence, refusal) {
+            // A foreign certificate does not keep a good token out.
+            _ if pending => Outcome::Pending,
             (Some(why), _) => Outcome::Absent(why),
             (None, Some(why)) => Outcome::Rejected(why),
             (None, None) if credentials.bearer.is_some() => Outcome::rejected("a bearer token that nobody here issued"),
             (None, None) => self.last.authenticate(credentials, objects),
+        }
+    }
+
+    fn bring<'a>(&'a self, credentials: &'a Credentials<'a>, objects: &'a dyn Lister) -> Bringing<'a> {
+        let mut members = self.members.iter().map(AsRef::as_ref);
+        let pending = |m: &&dyn Authenticator| m.authenticate(credentials, objects) == Outcome::Pending;
+        match members.find(pending) {
+            Some(member) => member.bring(credentials, objects),
+            None => Box::pin(std::future::ready(())),
         }
     }
 }

@@ -1,6 +1,8 @@
-//! Authentication: client certificates, service-account tokens, bootstrap tokens; keys and CAs.
+//! Authentication: client certificates, service-account tokens, bootstrap tokens, tokens of other issuers and
+//! of a webhook; keys and CAs.
 //!
-//! Must never know: HTTP routing, the store. Reads objects through [`kybern_api::seam::Lister`].
+//! Must never know: HTTP routing, the store, sockets. Reads objects through [`kybern_api::seam::Lister`] and
+//! others' documents through [`fetch::Fetch`].
 //!
 //! Entry points: [`Assembly`] (everything an API server needs, made from [`pki::ClusterKeys`]),
 //! [`Authenticator`], [`issuer::Issuer`] (TokenRequest, JWKS), [`pki`] (CAs, certificates, requests),
@@ -15,8 +17,11 @@ mod authenticator;
 mod bootstrap_token;
 mod der;
 mod error;
+mod expired;
+pub mod fetch;
 pub mod issuer;
 pub mod join;
+pub mod oidc;
 pub mod pki;
 pub mod revocation;
 pub mod seal;
@@ -24,11 +29,12 @@ mod service_account;
 #[cfg(test)]
 mod testing;
 pub mod tls;
+pub mod webhook;
 mod x509;
 
 pub use anonymous::{Anonymous, HEALTH_PATHS, is_health_path};
 pub use assembly::{Assembly, TokenConfig};
-pub use authenticator::{AUTHENTICATED, Authenticator, Credentials, Outcome, Union};
+pub use authenticator::{AUTHENTICATED, Authenticator, Bringing, Credentials, Outcome, Union};
 pub use bootstrap_token::BootstrapTokens;
 pub use error::{Error, Result};
 pub use service_account::{Refusal, ServiceAccountTokens, TokenIdentity};

@@ -163,7 +163,7 @@ fn keys(issuer: &Issuer, generation: u64) -> Result<Keys> {
 }
 
 /// The `iss` claim before anything is verified: only to see whose token it is.
-fn unverified_issuer(token: &str) -> Option<String> {
+pub(crate) fn unverified_issuer(token: &str) -> Option<String> {
     #[derive(serde::Deserialize)]
     struct Payload {
         iss: String,

@@ -127,38 +127,146 @@ pub fn api_server(identity: Arc<Identity>) -> Result<ServerConfig> {
     Ok(config)
 }
 
-/// The Raft port: peers show certificates of the peer CA, or nothing is said.
+/// CAs whose certificates are believed, replaceable at run time: the next handshake goes by the new set.
+#[derive(Debug)]
+pub struct Trust(ArcSwap<Verifiers>);
+
+#[derive(Debug)]
+struct Verifiers {
+    servers: Arc<WebPkiServerVerifier>,
+    clients: Arc<dyn ClientCertVerifier>,
+}
+
+impl Verifiers {
+    fn new(authorities: &[CertificateDer<'static>]) -> Result<Arc<Self>> {
+        let roots = Arc::new(roots(authorities)?);
+        let servers = WebPkiServerVerifier::builder_with_provider(roots.clone(), provider());
+        let clients = WebPkiClientVerifier::builder_with_provider(roots, provider());
+        Ok(Arc::new(Self {
+            servers: servers.build().map_err(|e| Error::malformed("CA certificate", e))?,
+            clients: clients.build().map_err(|e| Error::malformed("CA certificate", e))?,
+        }))
+    }
+}
+
+impl Trust {
+    /// Believes these.
+    ///
+    /// # Errors
+    /// At certificates that cannot be CAs'.
+    pub fn new(authorities: &[CertificateDer<'static>]) -> Result<Arc<Self>> {
+        Ok(Arc::new(Self(ArcSwap::from(Verifiers::new(authorities)?))))
+    }
+    /// Believes these from the next handshake on.
+    ///
+    /// # Errors
+    /// As [`Self::new`]; then nothing changes.
+    pub fn replace(&self, authorities: &[CertificateDer<'static>]) -> Result<()> {
+        self.0.store(Verifiers::new(authorities)?);
+        Ok(())
+    }
+}
+
+impl ServerCertVerifier for Trust {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> std::result::Result<ServerCertVerified, rustls::Error> {
+        self.0.load().servers.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+    }
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.load().servers.verify_tls12_signature(message, cert, dss)
+    }
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.load().servers.verify_tls13_signature(message, cert, dss)
+    }
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.load().servers.supported_verify_schemes()
+    }
+}
+
+impl ClientCertVerifier for Trust {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        // The set may change while a handshake is under way, and nobody here chooses by hints.
+        &[]
+    }
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> std::result::Result<ClientCertVerified, rustls::Error> {
+        self.0.load().clients.verify_client_cert(end_entity, intermediates, now)
+    }
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.load().clients.verify_tls12_signature(message, cert, dss)
+    }
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.load().clients.verify_tls13_signature(message, cert, dss)
+    }
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.load().clients.supported_verify_schemes()
+    }
+}
+
+/// The Raft port: peers show certificates of the peer CA, or nothing is said. No session is resumed: a
+/// resumed one would be believed by a CA that may be gone.
 ///
 /// # Errors
-/// At certificates that cannot be CAs'.
-pub fn peer_server(identity: Arc<Identity>, authorities: &[CertificateDer<'static>]) -> Result<ServerConfig> {
-    let provider = provider();
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(authorities)?), provider.clone())
-        .build()
-        .map_err(|e| Error::malformed("peer CA", e))?;
-    let mut config = ServerConfig::builder_with_provider(provider)
+/// When the provider lacks a protocol version.
+pub fn peer_server(identity: Arc<Identity>, trust: Arc<Trust>) -> Result<ServerConfig> {
+    let mut config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(Error::Tls)?
-        .with_client_cert_verifier(verifier)
+        .with_client_cert_verifier(trust)
         .with_cert_resolver(identity);
     config.alpn_protocols = vec![b"h2".to_vec()];
+    config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
     Ok(config)
 }
 
 /// A client that believes servers of these CAs and shows `identity` where it has one. ALPN is left to
-/// the caller, who knows which protocol it speaks.
+/// the caller, who knows which protocol it speaks. No session is resumed, as in [`peer_server`].
 ///
 /// # Errors
-/// At certificates that cannot be CAs'.
-pub fn client(authorities: &[CertificateDer<'static>], identity: Option<Arc<Identity>>) -> Result<ClientConfig> {
+/// When the provider lacks a protocol version.
+pub fn client(trust: Arc<Trust>, identity: Option<Arc<Identity>>) -> Result<ClientConfig> {
     let builder = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(Error::Tls)?
-        .with_root_certificates(roots(authorities)?);
-    Ok(match identity {
+        .dangerous()
+        .with_custom_certificate_verifier(trust);
+    let mut config = match identity {
         Some(identity) => builder.with_client_cert_resolver(identity),
         None => builder.with_no_client_auth(),
-    })
+    };
+    config.resumption = rustls::client::Resumption::disabled();
+    Ok(config)
 }
 
 /// A client for the moment of joining, when all it knows of the cluster is the hash of its CA: it

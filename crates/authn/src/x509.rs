@@ -2,6 +2,9 @@
 //!
 //! TLS (see [`crate::tls`]) proves only that the peer holds the leaf's key. So a foreign CA is a 401, the
 //! CA set changes while connections are open, and an expiry ends an open connection's rights.
+//!
+//! One expired certificate is of use: that of a node which was never heard of since, as after a long
+//! power-off. It may ask for its next certificate and do nothing else (see [`crate::expired`]).
 
 use crate::authenticator::{Authenticator, Credentials, Outcome};
 use crate::error::{Error, Result};
@@ -127,13 +130,19 @@ impl Authenticator for X509 {
         if let Some(user) = self.remembered(leaf, trust.generation, credentials.now) {
             return self.unless_revoked(user, objects);
         }
-        match judge(&trust, leaf, rest, credentials.now) {
+        match judge(&trust, leaf, rest, credentials.now, credentials.now) {
             Ok(found) => {
                 let user = found.user.clone();
                 self.remember(leaf, found, credentials.now);
                 self.unless_revoked(user, objects)
             }
-            Err(why) => Outcome::Rejected(format!("client certificate {}: {why}", fingerprint(leaf))),
+            Err(why) => match expired(&trust, leaf, rest, credentials.now) {
+                Some((user, end)) => match crate::expired::node(user, end, objects) {
+                    Outcome::Known(user) => self.unless_revoked(user, objects),
+                    refused => refused,
+                },
+                None => Outcome::Rejected(format!("client certificate {}: {why}", fingerprint(leaf))),
+            },
         }
     }
 }
@@ -149,8 +158,16 @@ fn anchors(authorities: &[CertificateDer<'_>]) -> Result<Vec<(TrustAnchor<'stati
         .collect()
 }
 
-/// The full verdict on one chain.
-fn judge(trust: &Trust, leaf: &[u8], rest: &[Vec<u8>], now: i64) -> std::result::Result<Good, String> {
+/// The user of a certificate that nothing but its age speaks against, and when it expired.
+fn expired(trust: &Trust, leaf: &[u8], rest: &[Vec<u8>], now: i64) -> Option<(UserInfo, i64)> {
+    let (_, parsed) = X509Certificate::from_der(leaf).ok()?;
+    let end = Span::of(&parsed).to;
+    let good = (end < now).then(|| judge(trust, leaf, rest, end, now).ok()).flatten()?;
+    Some((good.user, end))
+}
+
+/// The full verdict on one chain as it was `at` a time, by the CAs that are in force `now`.
+fn judge(trust: &Trust, leaf: &[u8], rest: &[Vec<u8>], at: i64, now: i64) -> std::result::Result<Good, String> {
     let (_, parsed) = X509Certificate::from_der(leaf).map_err(|e| e.to_string())?;
     let mut span = Span::of(&parsed);
     let intermediates: Vec<CertificateDer<'_>> = rest.iter().map(|der| CertificateDer::from(der.as_slice())).collect();
@@ -163,7 +180,7 @@ fn judge(trust: &Trust, leaf: &[u8], rest: &[Vec<u8>], now: i64) -> std::result:
         trust.anchors.iter().filter(|(_, life)| life.contains(now)).map(|(anchor, _)| anchor.clone()).collect();
     let der = CertificateDer::from(leaf);
     let end_entity = EndEntityCert::try_from(&der).map_err(|e| e.to_string())?;
-    let time = u64::try_from(now).map_err(|_| "a time before 1970".to_owned())?;
+    let time = u64::try_from(at).map_err(|_| "a time before 1970".to_owned())?;
     let path = end_entity
         .verify_for_usage(
             webpki::ALL_VERIFICATION_ALGS,

@@ -16,7 +16,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+mod fetch;
 mod tls;
+pub use fetch::Fetcher;
 pub use tls::{Connector, Stream, tls_config};
 
 /// Objects per page of a list: bounds what one answer holds.

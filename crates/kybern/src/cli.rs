@@ -93,6 +93,15 @@ pub struct ServerArgs {
     /// KubeSchedulerConfiguration: profiles, plugins and their arguments
     #[arg(long)]
     pub kube_scheduler_config: Option<PathBuf>,
+    /// Issuers whose tokens are believed, and how their users are named (AuthenticationConfiguration)
+    #[arg(long)]
+    pub authentication_config: Option<PathBuf>,
+    /// Kubeconfig of a webhook that is asked about tokens that nobody else knows
+    #[arg(long)]
+    pub authentication_token_webhook_config_file: Option<PathBuf>,
+    /// How long its answers hold [default: 2m]
+    #[arg(long)]
+    pub authentication_token_webhook_cache_ttl: Option<String>,
     /// Which requests are written down, and how much of them (audit.k8s.io/v1 Policy) [default: who did
     /// what, without health, discovery and what nodes and components do all the time]
     #[arg(long)]
@@ -109,6 +118,18 @@ pub struct ServerArgs {
     /// Megabytes after which the audit log is turned over [default: 100]
     #[arg(long)]
     pub audit_log_maxsize: Option<u32>,
+    /// Admission plugins to turn on besides those that are
+    #[arg(long, value_delimiter = ',')]
+    pub enable_admission_plugins: Vec<String>,
+    /// Admission plugins to turn off
+    #[arg(long, value_delimiter = ',')]
+    pub disable_admission_plugins: Vec<String>,
+    /// What admission plugins go by (AdmissionConfiguration; EventRateLimit takes one)
+    #[arg(long)]
+    pub admission_control_config_file: Option<PathBuf>,
+    /// Kubeconfig of a webhook that is sent every audit event too
+    #[arg(long)]
+    pub audit_webhook_config_file: Option<PathBuf>,
     /// Do without a built-in part: ingress
     #[arg(long, value_delimiter = ',')]
     pub disable: Vec<String>,
@@ -252,8 +273,14 @@ pub enum DevCommand {
     List,
     /// Print the path of the kubeconfig
     Kubeconfig(DevName),
-    /// End a host's program and keep it ended
-    Stop(DevHost),
+    /// End a host's program and keep it ended; without a host: the whole cluster's, until `create`
+    Stop {
+        /// Host, for example server-1
+        host: Option<String>,
+        /// Which cluster.
+        #[command(flatten)]
+        cluster: DevName,
+    },
     /// Run a stopped host's program
     Start(DevHost),
     /// SIGKILL a host's program; it comes back by itself
@@ -406,6 +433,18 @@ pub enum CertificateCommand {
         #[arg(long, short = 'd', default_value = "/var/lib/kybern")]
         data_dir: PathBuf,
     },
+    /// Give every server and node a new certificate, while the cluster runs
+    Rotate(RotateArgs),
+    /// Replace every CA, and so every certificate, while the cluster runs: the new CAs are trusted, then they
+    /// sign, then the old ones go. Users need new kubeconfigs before the last step
+    RotateCa {
+        /// How long each of the three steps lasts at least, for clients that read the CAs now and then
+        #[arg(long, default_value = "10m")]
+        pause: String,
+        /// Where.
+        #[command(flatten)]
+        args: RotateArgs,
+    },
     /// Refuse a client certificate from now on, on every server
     Revoke {
         /// A PEM file with it, or its SHA-256 (the audit log's X509SHA256=...)
@@ -417,6 +456,17 @@ pub enum CertificateCommand {
         #[arg(long, env = "KUBECONFIG", default_value = "/etc/kybern/kybern.yaml")]
         kubeconfig: PathBuf,
     },
+}
+
+/// Which cluster's certificates are replaced.
+#[derive(Debug, Args)]
+pub struct RotateArgs {
+    /// Data directory of this server
+    #[arg(long, short = 'd', default_value = "/var/lib/kybern")]
+    pub data_dir: PathBuf,
+    /// Kubeconfig to reach the cluster with; it is renewed too
+    #[arg(long, env = "KUBECONFIG", default_value = "/etc/kybern/kybern.yaml")]
+    pub kubeconfig: PathBuf,
 }
 
 /// `kybern auth`

@@ -1,11 +1,13 @@
-//! The clock that a server's API and controllers go by.
+//! The clock that a server's API and controllers, and an agent, go by.
 //!
-//! Tests of what takes hours (cron jobs, time limits, expiry) move it: a build with debug assertions or
-//! the feature `moved-clock` adds the offset in [`VARIABLE`]. Other builds do not look at it. The
-//! machine's clock stays as it is, and so do the times of the certificates that others check.
+//! Tests of what takes hours (cron jobs, time limits, expiry) or a year (certificates) move it: a build with
+//! debug assertions or the feature `moved-clock` adds the offset in [`VARIABLE`]. Other builds do not look at
+//! it. The machine's clock stays as it is, and so do the times of the servers' own certificates, which
+//! programs with that clock check.
 
 use anyhow::{Context, Result};
-use kybern_api::seam::SystemClock;
+use jiff::Timestamp;
+use kybern_api::seam::{Clock, SystemClock};
 
 /// A duration such as `2h30m` or `-45s`.
 pub const VARIABLE: &str = "KYBERN_CLOCK_OFFSET";
@@ -19,11 +21,16 @@ pub fn of_cluster() -> Result<SystemClock> {
     match std::env::var(VARIABLE) {
         Ok(text) if moves => {
             let offset = read(&text)?;
-            tracing::warn!(%offset, "this server's clock is moved");
+            tracing::warn!(%offset, "the clock is moved");
             Ok(SystemClock { offset })
         }
         _ => Ok(SystemClock::default()),
     }
+}
+
+/// The time at which a cluster's CAs are made: early enough for both clocks.
+pub fn founding(machine: SystemClock, moved: SystemClock) -> Timestamp {
+    machine.now().min(moved.now())
 }
 
 fn read(text: &str) -> Result<jiff::SignedDuration> {

@@ -1,5 +1,10 @@
 //! Configuration: flags over the file over defaults, checked, as typed values per role.
 
+mod admission;
+mod outside;
+
+pub use outside::Outside;
+
 use crate::cli::{AgentArgs, ServerArgs};
 use anyhow::{Context, Result, bail};
 use ipnet::Ipv4Net;
@@ -27,6 +32,13 @@ struct File {
     service_cidr: Option<String>,
     write_kubeconfig: Option<PathBuf>,
     kube_scheduler_config: Option<PathBuf>,
+    authentication_config: Option<PathBuf>,
+    authentication_token_webhook_config_file: Option<PathBuf>,
+    authentication_token_webhook_cache_ttl: Option<String>,
+    enable_admission_plugins: Vec<String>,
+    disable_admission_plugins: Vec<String>,
+    admission_control_config_file: Option<PathBuf>,
+    audit_webhook_config_file: Option<PathBuf>,
     audit_policy_file: Option<PathBuf>,
     audit_log_path: Option<PathBuf>,
     audit_log_maxage: Option<u32>,
@@ -90,6 +102,10 @@ pub struct Server {
     pub kubeconfig: PathBuf,
     /// The scheduler's profiles.
     pub scheduler: kybern_scheduler::Settings,
+    /// Which admission plugins run.
+    pub admission: kybern_admission::Switches,
+    /// Who else knows users, or is told.
+    pub outside: Outside,
     /// Which requests are written down, and where.
     pub audit: Option<(Policy, LogSettings)>,
     /// What the cluster does without.
@@ -167,6 +183,22 @@ impl Server {
             backups: args.audit_log_maxbackup.or(file.audit_log_maxbackup),
             megabytes: args.audit_log_maxsize.or(file.audit_log_maxsize),
         };
+        let others = outside::Given {
+            issuers: args.authentication_config.or(file.authentication_config),
+            webhook: args.authentication_token_webhook_config_file.or(file.authentication_token_webhook_config_file),
+            ttl: args.authentication_token_webhook_cache_ttl.or(file.authentication_token_webhook_cache_ttl),
+            audit: args.audit_webhook_config_file.or(file.audit_webhook_config_file),
+        };
+        let admission = admission::switches(
+            both(args.enable_admission_plugins, file.enable_admission_plugins),
+            both(args.disable_admission_plugins, file.disable_admission_plugins),
+            args.admission_control_config_file.or(file.admission_control_config_file).as_deref(),
+        )?;
+        let outside = outside::resolve(others)?;
+        let audit = audit(log, &data_dir)?;
+        if outside.audit.is_some() && audit.is_none() {
+            bail!("--audit-webhook-config-file: needs the audit log; leave out --audit-log-path none");
+        }
         let mut sans = args.tls_san;
         sans.extend(file.tls_san);
         Ok(Self {
@@ -185,7 +217,9 @@ impl Server {
                 .or(file.write_kubeconfig)
                 .unwrap_or_else(|| "/etc/kybern/kybern.yaml".into()),
             scheduler: scheduler(args.kube_scheduler_config.or(file.kube_scheduler_config))?,
-            audit: audit(log, &data_dir)?,
+            admission,
+            outside,
+            audit,
             disabled: parts(&both(args.disable, file.disable))?,
             data_dir,
         })

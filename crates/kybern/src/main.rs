@@ -9,6 +9,7 @@ mod config;
 mod dev;
 mod footprint;
 mod keys;
+mod kubeconfigs;
 mod roles;
 mod telemetry;
 

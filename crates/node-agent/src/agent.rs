@@ -18,9 +18,11 @@ use crate::node::capacity::Capacity;
 use crate::node::certificate::{self, Credential, Store};
 use crate::node::guard::Guard;
 use crate::node::pressure::Pressure;
+use crate::node::rotation::Rotation;
 use crate::node::shutdown::Shutdown;
 use crate::node::stats::Stats;
 use crate::node::status::NodeStatus;
+use crate::node::trust::Trust;
 use crate::node::{lease, system};
 use crate::offline::Offline;
 use crate::pods::admit::Abilities;
@@ -34,7 +36,6 @@ use crate::runtime::engine::Engine;
 use crate::stream::{Services, Streams};
 use crate::volumes::local;
 use crate::volumes::token::Tokens;
-use arc_swap::ArcSwap;
 use ipnet::Ipv4Net;
 use kybern_api::seam::{Clock, Ids};
 use kybern_client::informer::Informer;
@@ -43,7 +44,7 @@ use kybern_client::transport::{Resource, Selection, Transport};
 use kybern_client::write::Writer;
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -59,8 +60,10 @@ const ORDERS: usize = 16;
 pub struct Join {
     /// API addresses (`host:port`).
     pub servers: Vec<String>,
-    /// The servers' CA, PEM; already checked against the join token's hash.
+    /// The servers' CAs, PEM; already checked against the join token's hash.
     pub ca: String,
+    /// Where they are kept: they are replaced while the node runs.
+    pub ca_file: PathBuf,
     /// The bootstrap token; needed until there is a certificate.
     pub bearer: Option<String>,
 }
@@ -106,11 +109,11 @@ impl Agent {
         let peers = mirror.as_ref().map(Mirror::endpoint);
         let (credential, engine) =
             tokio::try_join!(self.credential(&cancel), Engine::start(&self.config, &registries, peers))?;
-        let tls = Arc::new(ArcSwap::from(certificate::tls(&self.join.ca, Some(&credential))?));
+        let trust = self.trust(Some(&credential))?;
         let feed = self.feed(
             {
-                let tls = tls.clone();
-                move || tls.load_full()
+                let trust = trust.clone();
+                move || trust.tls()
             },
             None,
         )?;
@@ -119,8 +122,7 @@ impl Agent {
             let (feed, cancel) = (feed.clone(), cancel.clone());
             async move { feed.run(cancel).await }
         });
-        let transport: Arc<dyn Transport> = Arc::new(feed.clone());
-        self.keep_certificate(credential, &transport, &tls, &tasks);
+        self.keep_certificate(credential, &feed, &trust, &tasks);
         let runtime = engine.runtime();
         let containers = RuntimeContainers::new(runtime.clone(), paths);
         let stats = Stats::new(&self.config.name, runtime.clone(), self.clock.clone(), self.config.data_dir.clone());
@@ -128,26 +130,40 @@ impl Agent {
         let content = engine.content().filter(|_| self.config.share_images);
         let (containers, clock) = (Arc::new(containers), self.clock.clone());
         let services = Services { runtime, containers, clock, stats: stats.clone(), content };
-        let connect = tls_connect(move || tls.load_full());
+        let connect = tls_connect({
+            let trust = trust.clone();
+            move || trust.tls()
+        });
         self.serve_streams(&feed, connect.clone(), services, &tasks);
         let keyring = registries.keyring();
-        self.run_node(Parts { feed, connect, engine, keyring, stats, mirror }, &tasks).await;
+        self.run_node(Parts { feed, connect, trust, engine, keyring, stats, mirror }, &tasks).await;
         tasks.tracker.close();
         tasks.tracker.wait().await;
         Ok(())
     }
 
-    /// The kept credential, or a new one.
+    fn trust(&self, credential: Option<&Credential>) -> Result<Arc<Trust>> {
+        Trust::new(&self.join.ca, &self.join.ca_file, credential)
+    }
+
+    /// The kept credential, or a new one. An expired one is shown when asking for the next: it is still good for
+    /// that where the node was off until it had expired.
     async fn credential(&self, cancel: &CancellationToken) -> Result<Credential> {
         let store = Store::new(&self.config.paths().pki());
-        if let Some(kept) = store.load().filter(|c| c.is_valid(self.clock.now())) {
-            return Ok(kept);
-        }
-        let Some(bearer) = self.join.bearer.clone() else {
-            return Err(Error::Certificate("there is none, and no token to ask for one: give --token".into()));
+        let kept = store.load();
+        let expired = match kept {
+            Some(kept) if kept.is_valid(self.clock.now()) => return Ok(kept),
+            kept => kept,
         };
-        let tls = certificate::tls(&self.join.ca, None)?;
-        let feed = self.feed(move || tls.clone(), Some(bearer))?;
+        let bearer = self.join.bearer.clone();
+        if expired.is_none() && bearer.is_none() {
+            return Err(Error::Certificate("there is none, and no token to ask for one: give --token".into()));
+        }
+        if let Some(expired) = &expired {
+            tracing::warn!(?expired, "the node's certificate has expired: asking for a new one");
+        }
+        let trust = self.trust(expired.as_ref())?;
+        let feed = self.feed(move || trust.tls(), bearer)?;
         let stop = cancel.child_token();
         let _carry = stop.clone().drop_guard();
         tokio::spawn({
@@ -176,17 +192,16 @@ impl Agent {
         tasks.spawn(async move { streams.run(&feed, cancel).await });
     }
 
-    fn keep_certificate(
-        &self,
-        credential: Credential,
-        transport: &Arc<dyn Transport>,
-        tls: &Arc<ArcSwap<rustls::ClientConfig>>,
-        tasks: &Tasks,
-    ) {
-        let (ca, tls) = (self.join.ca.clone(), tls.clone());
-        let replaced = move |c: &Credential| {
-            tls.store(certificate::tls(&ca, Some(c))?);
-            Ok(())
+    /// Renews the certificate in time, and does what the cluster asks of nodes while it replaces its CAs.
+    fn keep_certificate(&self, credential: Credential, feed: &Feed, trust: &Arc<Trust>, tasks: &Tasks) {
+        let transport: Arc<dyn Transport> = Arc::new(feed.clone());
+        let replaced = {
+            let (feed, trust) = (feed.clone(), trust.clone());
+            move |c: &Credential| {
+                trust.show(c)?;
+                feed.reconnect();
+                Ok(())
+            }
         };
         let renewal = certificate::Renewal {
             store: Store::new(&self.config.paths().pki()),
@@ -195,18 +210,26 @@ impl Agent {
             clock: self.clock.clone(),
             ids: self.ids.clone(),
         };
-        tasks.spawn(renewal.keep(credential, replaced, tasks.cancel.clone()));
+        let (renew, orders) = mpsc::channel(1);
+        tasks.spawn(renewal.keep(credential, replaced, orders, tasks.cancel.clone()));
+        let rotation = Rotation {
+            node: self.config.name.clone(),
+            writer: Writer::new(transport, "kubelet", 0),
+            trust: trust.clone(),
+            renew,
+        };
+        tasks.spawn(rotation.follow(tasks.cancel.clone()));
     }
 
     /// The Ingress proxy, where this node is to have one.
-    fn serve_ingress(&self, feed: &Feed, informers: &InformerSet, writer: &Writer, tasks: &Tasks) {
+    fn serve_ingress(&self, parts: &Parts, informers: &InformerSet, writer: &Writer, tasks: &Tasks) {
         let Some(config) = self.config.ingress else { return };
         let node = IngressNode {
             node: self.config.name.clone(),
             config,
-            ca: self.join.ca.clone(),
+            trust: parts.trust.clone(),
             known: self.config.paths().data().join("servers-ingress"),
-            feed: feed.clone(),
+            feed: parts.feed.clone(),
             informers: informers.clone(),
             writer: writer.clone(),
             clock: self.clock.clone(),
@@ -313,7 +336,7 @@ impl Agent {
         let give_back = local::give_back(nodes.clone(), writer.clone(), self.config.paths(), self.config.name.clone());
         let stop = cancel.clone();
         tasks.spawn(async move { stop.run_until_cancelled(give_back).await.unwrap_or_default() });
-        self.serve_ingress(feed, &informers, &writer, tasks);
+        self.serve_ingress(&parts, &informers, &writer, tasks);
         self.serve_images(&mut parts, &nodes, &tell, tasks);
         tasks.spawn(parts.engine.supervise(tell, cancel.clone()));
         let cgroups = Cgroups::new(&self.config.cgroup_root);
@@ -388,6 +411,8 @@ struct Parts {
     feed: Feed,
     /// Makes connections to servers.
     connect: Connect,
+    /// Whom the node believes.
+    trust: Arc<Trust>,
     /// The container engine.
     engine: Engine,
     /// The node's own credentials for registries.

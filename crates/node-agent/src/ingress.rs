@@ -5,7 +5,7 @@
 
 use crate::error::{Error, Result};
 use crate::feed::{Feed, FeedConfig, tls_connect};
-use crate::node::certificate;
+use crate::node::trust::Trust;
 use crate::volumes::token::Token;
 use kybern_api::ingress::{ACCOUNT, NAMESPACE, SWITCH};
 use kybern_api::seam::Clock;
@@ -32,8 +32,8 @@ pub(crate) struct IngressNode {
     pub(crate) node: String,
     /// Where the proxy listens.
     pub(crate) config: kybern_ingress::Config,
-    /// The servers' CA, PEM.
-    pub(crate) ca: String,
+    /// Whom the node believes.
+    pub(crate) trust: Arc<Trust>,
     /// Where the proxy's feed keeps the servers it knows.
     pub(crate) known: PathBuf,
     /// The node's own feed.
@@ -85,12 +85,12 @@ impl IngressNode {
         let own = Name::new("", self.node.as_str());
         self.nodes().until(|nodes| nodes.get(&own).is_some_and(|n| n.object.head.label(SWITCH) != Some("false"))).await;
         let token = self.patiently().await;
-        let tls = certificate::tls(&self.ca, None)?;
+        let trust = self.trust.clone();
         let servers = self.feed.servers().borrow().clone();
         let config = FeedConfig {
             servers,
             known: self.known.clone(),
-            connect: tls_connect(move || tls.clone()),
+            connect: tls_connect(move || trust.plain()),
             bearer: Some(token.text.clone()),
         };
         Ok((Feed::new(config)?, token))

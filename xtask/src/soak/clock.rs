@@ -36,7 +36,7 @@ pub(super) fn run() -> Result<()> {
 }
 
 /// A build whose clock can be moved, beside the usual one.
-fn build() -> Result<PathBuf> {
+pub(super) fn build() -> Result<PathBuf> {
     let (usual, moved) = (target()?.join("kybern"), target()?.join("kybern-moved-clock"));
     let cargo = |more: &[&str]| -> Result<()> {
         let mut command = Command::new("cargo");

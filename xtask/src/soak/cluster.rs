@@ -15,6 +15,8 @@ pub(super) struct Cluster {
     kubeconfig: String,
     /// What the servers' clocks are moved by; empty: nothing.
     clock_offset: String,
+    /// How `kybern dev create` is called.
+    create: Vec<String>,
 }
 
 /// What a cluster is to be.
@@ -53,11 +55,12 @@ impl Cluster {
     /// Creates it with settings of its own.
     pub(super) fn create_with(wanted: Wanted) -> Result<Self> {
         let Wanted { name, program, clock_offset, servers, nodes, arguments } = wanted;
-        let mut cluster = Self { name, program, kubeconfig: String::new(), clock_offset };
-        cluster.kybern(&["dev", "delete"])?;
         let (servers, nodes) = (servers.to_string(), nodes.to_string());
         let create = ["dev", "create", "--servers", &servers, "--nodes", &nodes];
-        cluster.kybern(&[&create[..], arguments].concat())?;
+        let create = [&create[..], arguments].concat().into_iter().map(str::to_owned).collect();
+        let mut cluster = Self { name, program, kubeconfig: String::new(), clock_offset, create };
+        cluster.kybern(&["dev", "delete"])?;
+        cluster.up()?;
         let image = Command::new("deploy/web-image.sh").output().context("deploy/web-image.sh")?;
         cluster.kybern(&["image", "import", String::from_utf8_lossy(&image.stdout).trim()])?;
         cluster.kubeconfig = cluster.kybern(&["dev", "kubeconfig"])?.trim().to_owned();
@@ -79,6 +82,18 @@ impl Cluster {
         clock_offset.clone_into(&mut self.clock_offset);
         self.kybern(&["dev", "stop", server])?;
         self.kybern(&["dev", "start", server]).map(|_| ())
+    }
+
+    /// Turns everything off, and on again with all clocks moved by `clock_offset`. Containers go on.
+    pub(super) fn off_and_on(&mut self, clock_offset: &str) -> Result<()> {
+        clock_offset.clone_into(&mut self.clock_offset);
+        self.kybern(&["dev", "stop"])?;
+        self.up()
+    }
+
+    fn up(&self) -> Result<()> {
+        let create: Vec<&str> = self.create.iter().map(String::as_str).collect();
+        self.kybern(&create).map(|_| ())
     }
 
     /// Runs kubectl on this cluster; what it said.

@@ -6,6 +6,7 @@ mod fuzz;
 mod leftovers;
 mod offline;
 mod pods;
+mod power_off;
 mod updown;
 mod workloads;
 
@@ -39,6 +40,11 @@ const TABLE: &[Soak] = &[
         name: "offline",
         about: "a node loses its power and comes up without a server: what may run, runs (about 2 minutes)",
         run: offline::run,
+    },
+    Soak {
+        name: "power-off",
+        about: "everything is off for longer than its certificates live, and heals (builds for 2 minutes, runs 1)",
+        run: power_off::run,
     },
     Soak {
         name: "pods",

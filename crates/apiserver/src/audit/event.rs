@@ -14,7 +14,7 @@ const MAX_OBJECT: usize = 100 << 10;
 const MAX_TEXT: usize = 1024;
 
 /// What is known of a request at one stage.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Event {
     pub(super) level: Level,
     pub(super) stage: Stage,

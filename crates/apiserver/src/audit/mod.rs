@@ -8,10 +8,12 @@
 mod event;
 mod log;
 mod policy;
+mod webhook;
 
 pub use event::Event;
 pub use log::{Log, LogSettings};
 pub use policy::{Level, Policy, PolicyError, Stage, Verdict};
+pub use webhook::{Sinks, Webhook};
 
 use crate::registry::kinds::Kinds;
 use bytes::Bytes;
@@ -214,7 +216,10 @@ impl Drop for Record {
                 stage = Stage::Panic;
             }
         }
-        self.say(stage);
+        if !self.verdict.omit.has(stage) {
+            // The last word takes the event: nothing of it is copied.
+            self.sink.push(Event { stage, at: self.clock.now(), ..std::mem::take(&mut self.event) });
+        }
     }
 }
 

@@ -5,9 +5,10 @@ use serde::Deserialize;
 use serde_json::Value;
 
 /// How much of a request is written down. Each level holds what the one before does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
     /// Nothing.
+    #[default]
     None,
     /// Who, what, when, and how it ended.
     Metadata,
@@ -32,9 +33,10 @@ impl Level {
 }
 
 /// A moment of a request at which an event is made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Stage {
     /// Its sender is known, nothing has been done yet.
+    #[default]
     RequestReceived,
     /// Of a long-running request: its answer has begun.
     ResponseStarted,

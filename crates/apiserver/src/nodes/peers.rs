@@ -41,6 +41,11 @@ impl GrpcPeers {
         Self { own, servers, connect, channels: Mutex::new(HashMap::new()) }
     }
 
+    /// Connects anew from now on; channels that are open stay.
+    pub fn reconnect(&self) {
+        self.channels.lock().clear();
+    }
+
     fn channel(&self, address: &str) -> Channel {
         self.channels.lock().entry(address.to_owned()).or_insert_with(|| (self.connect)(address)).clone()
     }

@@ -14,6 +14,9 @@ use kybern_rbac::Decision;
 use parking_lot::Mutex;
 use std::sync::Arc;
 
+/// How many parties outside may be asked about one credential.
+const OUTSIDE: usize = 3;
+
 /// Who makes a request, as a door knows it.
 #[derive(Debug, Clone, Default)]
 pub struct Caller {
@@ -105,7 +108,7 @@ impl Inner {
             self.recovery.wait().await?;
         }
         let ask = || self.authenticator.authenticate(&credentials, self.kinds.as_ref());
-        let outcome = match ask() {
+        let outcome = match self.known_outside(&credentials).await {
             // It may just have been written elsewhere. Strangers get here as well, so what they make the
             // servers say to each other is bounded.
             Outcome::Absent(_) => {
@@ -116,12 +119,26 @@ impl Inner {
         };
         match outcome {
             Outcome::Known(user) => Ok(user),
-            Outcome::NoOpinion => Err(Status::unauthorized()),
+            Outcome::NoOpinion | Outcome::Pending => Err(Status::unauthorized()),
             Outcome::Rejected(why) | Outcome::Absent(why) => {
                 tracing::info!(why, path = credentials.path, "credentials refused");
                 Err(Status::unauthorized())
             }
         }
+    }
+
+    /// What the authenticators say once they have asked outside for what they lacked.
+    pub(crate) async fn known_outside(&self, credentials: &Credentials<'_>) -> Outcome {
+        let objects = self.kinds.as_ref();
+        let mut outcome = self.authenticator.authenticate(credentials, objects);
+        for _ in 0..OUTSIDE {
+            if outcome != Outcome::Pending {
+                break;
+            }
+            self.authenticator.bring(credentials, objects).await;
+            outcome = self.authenticator.authenticate(credentials, objects);
+        }
+        outcome
     }
 
     /// Decides whether a request may go on.

@@ -1,5 +1,7 @@
 //! Kinds that can only be created: questions that are answered and forgotten, and bindings.
 
+mod selectors;
+
 use crate::present::Answer;
 use crate::registry::gate::Gate;
 use crate::registry::kinds::Resource;
@@ -54,6 +56,11 @@ pub(crate) async fn run(
     if !causes.is_empty() {
         return Err(Status::invalid(&def.group, &def.kind, "", causes));
     }
+    // A token under review may be one that somebody outside has to be asked about.
+    let bearer = Some(tree::text(&obj, "spec.token")).filter(|b| !b.is_empty());
+    if bearer.is_some() {
+        server.known_outside(&Credentials { bearer, now: auth.now.as_second(), ..Credentials::default() }).await;
+    }
     obj["status"] = answer(server, &auth, &obj)?;
     obj["metadata"]["creationTimestamp"] = metadata::time(auth.now).into();
     Ok(Answer::Tree(codec::served_tree(def, resource.served(), obj), 201))
@@ -96,7 +103,7 @@ fn token(server: &Inner, auth: &Authorized, obj: &Value) -> Result<Value, Status
                 found = Some(user);
                 audiences.push(audience.as_str());
             }
-            Outcome::NoOpinion | Outcome::Rejected(_) | Outcome::Absent(_) => {}
+            Outcome::NoOpinion | Outcome::Rejected(_) | Outcome::Absent(_) | Outcome::Pending => {}
         }
     }
     if wanted.is_empty()
@@ -142,7 +149,7 @@ fn subject(obj: &Value) -> UserInfo {
 }
 
 fn judge(server: &Inner, user: UserInfo, obj: &Value) -> Result<Value, Status> {
-    let attributes = asked(user, &obj["spec"]);
+    let attributes = asked(user, &obj["spec"])?;
     Ok(match server.authorizer.authorize(&attributes, server.kinds.as_ref()) {
         Decision::Allow(reason) => json!({"allowed": true, "reason": reason}),
         Decision::Deny(reason) => json!({"allowed": false, "denied": true, "reason": reason}),
@@ -151,9 +158,9 @@ fn judge(server: &Inner, user: UserInfo, obj: &Value) -> Result<Value, Status> {
 }
 
 /// What a review asks about; the kind's validation has seen to it that it is one thing.
-fn asked(user: UserInfo, spec: &Value) -> Attributes {
+fn asked(user: UserInfo, spec: &Value) -> Result<Attributes, Status> {
     let text = |v: &Value, key: &str| v[key].as_str().unwrap_or_default().to_owned();
-    match spec.get("resourceAttributes").filter(|v| v.is_object()) {
+    Ok(match spec.get("resourceAttributes").filter(|v| v.is_object()) {
         Some(r) => Attributes {
             user,
             verb: text(r, "verb"),
@@ -163,11 +170,13 @@ fn asked(user: UserInfo, spec: &Value) -> Attributes {
             subresource: text(r, "subresource"),
             namespace: text(r, "namespace"),
             name: text(r, "name"),
+            field_selector: selectors::field(r)?,
+            label_selector: selectors::label(r)?,
             ..Attributes::default()
         },
         None => {
             let path = &spec["nonResourceAttributes"];
             Attributes { user, verb: text(path, "verb"), path: text(path, "path"), ..Attributes::default() }
         }
-    }
+    })
 }

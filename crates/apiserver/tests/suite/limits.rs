@@ -7,7 +7,7 @@ use http_body_util::Empty;
 use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use kybern_authn::pki::ClusterKeys;
-use kybern_authn::tls::{self, Identity};
+use kybern_authn::tls::{self, Identity, Trust};
 use kybern_testkit::{Builder, World};
 use rustls::pki_types::ServerName;
 use std::net::SocketAddr;
@@ -87,7 +87,7 @@ async fn serve_tls() -> (SocketAddr, TlsConnector, CancellationToken) {
     let keys = ClusterKeys::create(now).expect("keys");
     let issued = keys.serving_certificate("s1", &[], "cluster.local", now).expect("issued");
     let config = tls::api_server(Identity::new(&issued).expect("identity")).expect("server");
-    let client = tls::client(keys.server_ca.trusted(), None).expect("client");
+    let client = tls::client(Trust::new(keys.server_ca.trusted()).expect("trust"), None).expect("client");
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let (address, stop) = (listener.local_addr().expect("an address"), CancellationToken::new());
     let (server, shutdown) = (impatient().await.server, stop.clone());

@@ -11,6 +11,7 @@ mod fairness;
 mod fuzz;
 mod hostile;
 mod limits;
+mod oidc;
 mod past_faults;
 mod protobuf;
 mod quotas;

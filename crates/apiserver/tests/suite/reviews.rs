@@ -75,3 +75,24 @@ async fn a_token_is_reviewed_for_the_audiences_that_are_asked_about() {
     let forged = format!("{}x", &plain[..plain.len() - 1]);
     assert_eq!(review(&admin, &forged, &json!([])).await["authenticated"], false);
 }
+
+/// The Node authoriser lets a node list the pods that run on it, and no others.
+#[tokio::test]
+async fn a_review_hands_selectors_to_the_authoriser() {
+    let world = Builder::default().authorizer(Arc::new(kybern_testkit::rbac::Standard::new())).start().await;
+    let path = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
+    let asked = async |selector: Value| {
+        let mut attributes = json!({"verb": "list", "resource": "pods", "version": "v1"});
+        if !selector.is_null() {
+            attributes["fieldSelector"] = selector;
+        }
+        let spec = json!({"user": "system:node:n1", "groups": ["system:nodes"], "resourceAttributes": attributes});
+        let answer = world.call("POST", path, &json!({"spec": spec})).await;
+        assert_eq!(answer.code, 201, "{}", answer.text());
+        answer.json()["status"]["allowed"] == true
+    };
+    let required = |node: &str| json!({"requirements": [{"key": "spec.nodeName", "operator": "In", "values": [node]}]});
+    assert!(asked(required("n1")).await && asked(json!({"rawSelector": "spec.nodeName=n1"})).await);
+    assert!(!asked(Value::Null).await && !asked(required("n2")).await);
+    assert!(!asked(json!({"rawSelector": "metadata.name=x"})).await);
+}

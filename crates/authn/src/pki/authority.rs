@@ -6,6 +6,7 @@ use super::usage::Usages;
 use super::{certificates, fingerprint, pem};
 use crate::error::{Error, Result};
 use jiff::{SignedDuration, Timestamp};
+use kybern_api::certificates::renew_at;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, KeyPair, KeyUsagePurpose, PublicKeyData,
 };
@@ -22,6 +23,7 @@ pub struct Authority {
     key: KeyPair,
     subject: Vec<u8>,
     key_id: Option<Vec<u8>>,
+    not_before: Timestamp,
     not_after: Timestamp,
 }
 
@@ -96,14 +98,13 @@ impl Authority {
         if parsed.public_key().raw != key.subject_public_key_info() {
             return Err(Error::malformed("CA", "the key does not belong to the certificate"));
         }
-        let not_after = Timestamp::from_second(parsed.validity().not_after.timestamp())
-            .map_err(|e| Error::malformed("CA certificate", e))?;
+        let (not_before, not_after) = super::validity(issuing)?;
         let key_id = parsed.iter_extensions().find_map(|e| match e.parsed_extension() {
             x509_parser::extensions::ParsedExtension::SubjectKeyIdentifier(id) => Some(id.0.to_vec()),
             _ => None,
         });
         let subject = parsed.subject().as_raw().to_vec();
-        Ok(Self { trusted, key, subject, key_id, not_after })
+        Ok(Self { trusted, key, subject, key_id, not_before, not_after })
     }
 
     /// A new key and a certificate for it, valid from now for `lifetime` (at most as long as the CA).
@@ -136,6 +137,10 @@ impl Authority {
     pub fn trusted(&self) -> &[CertificateDer<'static>] {
         &self.trusted
     }
+    /// The issuing certificate alone, as PEM.
+    pub fn issuing_pem(&self) -> String {
+        pem("CERTIFICATE", self.der())
+    }
     /// All certificates to trust, as PEM.
     pub fn certificate_pem(&self) -> String {
         self.trusted.iter().map(|c| pem("CERTIFICATE", c)).collect()
@@ -151,6 +156,10 @@ impl Authority {
     /// When the issuing certificate expires.
     pub fn not_after(&self) -> Timestamp {
         self.not_after
+    }
+    /// When it should be replaced: at 80 % of its life.
+    pub fn renew_at(&self) -> Timestamp {
+        renew_at(self.not_before, self.not_after)
     }
     pub(crate) fn key(&self) -> &KeyPair {
         &self.key

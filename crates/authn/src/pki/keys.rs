@@ -2,6 +2,7 @@
 
 use super::authority::{Authority, Issued, Subject, new_key_pem};
 use super::files::{read_private, write_private};
+use super::rotation::{Rotation, Successors};
 use super::san::San;
 use crate::error::{Error, Result};
 use crate::seal::KeyRing;
@@ -10,9 +11,11 @@ use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 /// How long a new CA lives.
-const CA_LIFETIME: SignedDuration = SignedDuration::from_hours(10 * 365 * 24);
+pub(super) const CA_LIFETIME: SignedDuration = SignedDuration::from_hours(10 * 365 * 24);
 /// How long a server's own certificates live; they are made anew at every start and at 80 % of it.
-const LEAF_LIFETIME: SignedDuration = SignedDuration::from_hours(365 * 24);
+pub(super) const LEAF_LIFETIME: SignedDuration = SignedDuration::from_hours(365 * 24);
+/// The file in a server's directory of keys that holds them all.
+const FILE: &str = "keys.json";
 
 /// The CAs (one for each domain of trust), the service-account keys and the sealing keys.
 #[derive(Debug)]
@@ -27,6 +30,10 @@ pub struct ClusterKeys {
     pub service_account: PrivatePems,
     /// Keys of secrets at rest.
     pub sealing: KeyRing,
+    /// How far the replacement of CAs has come.
+    pub rotation: Rotation,
+    /// CAs that are trusted already and sign next.
+    pub(super) successors: Option<Successors>,
 }
 
 /// Private keys as PEM; `Debug` shows their number.
@@ -49,20 +56,25 @@ struct Bundle {
     peer_ca: PemPair,
     service_account_keys: PrivatePems,
     sealing_keys: KeyRing,
+    #[serde(default)]
+    rotation: Rotation,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    successors: Option<Successors>,
 }
 
-#[derive(Serialize, Deserialize)]
+/// A CA as PEM. No `Debug`: it is secret.
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct PemPair {
-    certificate: String,
-    key: String,
+pub(super) struct PemPair {
+    pub(super) certificate: String,
+    pub(super) key: String,
 }
 
 impl PemPair {
-    fn of(ca: &Authority) -> Self {
+    pub(super) fn of(ca: &Authority) -> Self {
         Self { certificate: ca.certificate_pem(), key: ca.key_pem() }
     }
-    fn load(&self) -> Result<Authority> {
+    pub(super) fn load(&self) -> Result<Authority> {
         Authority::from_pem(&self.certificate, &self.key)
     }
 }
@@ -73,14 +85,14 @@ impl ClusterKeys {
     /// # Errors
     /// When the random source fails.
     pub fn create(now: Timestamp) -> Result<Self> {
-        // the instant in the name tells clusters apart that meet in one trust store
-        let ca = |what: &str| Authority::create(&format!("kybern-{what}-ca@{}", now.as_second()), now, CA_LIFETIME);
         Ok(Self {
-            client_ca: ca("client")?,
-            server_ca: ca("server")?,
-            peer_ca: ca("peer")?,
+            client_ca: new_authority("client", now)?,
+            server_ca: new_authority("server", now)?,
+            peer_ca: new_authority("peer", now)?,
             service_account: PrivatePems(vec![new_key_pem()?]),
             sealing: KeyRing::create()?,
+            rotation: Rotation::default(),
+            successors: None,
         })
     }
 
@@ -95,6 +107,8 @@ impl ClusterKeys {
             peer_ca: PemPair::of(&self.peer_ca),
             service_account_keys: self.service_account.clone(),
             sealing_keys: self.sealing.clone(),
+            rotation: self.rotation.clone(),
+            successors: self.successors.clone(),
         };
         serde_json::to_string(&bundle).map_err(|e| Error::malformed("server bundle", e))
     }
@@ -116,52 +130,35 @@ impl ClusterKeys {
             peer_ca: bundle.peer_ca.load()?,
             service_account: bundle.service_account_keys,
             sealing: bundle.sealing_keys,
+            rotation: bundle.rotation,
+            successors: bundle.successors,
         })
     }
 
-    /// Writes every key into `dir`: files of mode 600 in a directory of mode 700.
+    /// Writes everything into `dir`: files of mode 600 in a directory of mode 700. All keys are one file, so
+    /// that a crash leaves the old set or the new one; the CAs' certificates lie beside it for people to read.
     ///
     /// # Errors
     /// When the file system refuses.
     pub fn save(&self, dir: &Path) -> Result<()> {
+        write_private(&dir.join(FILE), self.to_bundle()?.as_bytes(), true)?;
         for (name, ca) in self.authorities() {
-            write_private(&dir.join(format!("{name}-ca.key")), ca.key_pem().as_bytes(), true)?;
             write_private(&dir.join(format!("{name}-ca.crt")), ca.certificate_pem().as_bytes(), true)?;
         }
-        let keys = serde_json::to_string(&self.service_account).map_err(|e| Error::malformed("keys", e))?;
-        write_private(&dir.join("service-account-keys.json"), keys.as_bytes(), true)?;
-        // last: its presence says that the directory is complete
-        write_private(&dir.join("sealing-keys.json"), self.sealing.to_json()?.as_bytes(), true)
+        Ok(())
     }
 
-    /// Reads what [`Self::save`] wrote; None where `dir` holds no complete set.
+    /// Reads what [`Self::save`] wrote; None where `dir` holds nothing.
     ///
     /// # Errors
-    /// When a file of a complete set is missing or malformed.
+    /// When it is unreadable or malformed.
     pub fn load(dir: &Path) -> Result<Option<Self>> {
-        if !dir.join("sealing-keys.json").exists() {
-            return Ok(None);
-        }
-        let ca = |name: &str| {
-            Authority::from_pem(
-                &read_private(&dir.join(format!("{name}-ca.crt")))?,
-                &read_private(&dir.join(format!("{name}-ca.key")))?,
-            )
-        };
-        let service_account: PrivatePems = serde_json::from_str(&read_private(&dir.join("service-account-keys.json"))?)
-            .map_err(|e| {
-                Error::malformed("service-account keys", format!("line {} column {}", e.line(), e.column()))
-            })?;
-        Ok(Some(Self {
-            client_ca: ca("client")?,
-            server_ca: ca("server")?,
-            peer_ca: ca("peer")?,
-            service_account,
-            sealing: KeyRing::from_json(&read_private(&dir.join("sealing-keys.json"))?)?,
-        }))
+        let file = dir.join(FILE);
+        if file.exists() { Self::from_bundle(&read_private(&file)?).map(Some) } else { Ok(None) }
     }
 
-    fn authorities(&self) -> [(&'static str, &Authority); 3] {
+    /// The CAs by the name of their domain.
+    pub fn authorities(&self) -> [(&'static str, &Authority); 3] {
         [("client", &self.client_ca), ("server", &self.server_ca), ("peer", &self.peer_ca)]
     }
 
@@ -214,4 +211,9 @@ impl ClusterKeys {
     pub fn admin_certificate(&self, now: Timestamp) -> Result<Issued> {
         self.client_certificate("kybern-admin", &["system:masters"], now, LEAF_LIFETIME)
     }
+}
+
+/// The instant in the name tells clusters, and a CA from its successor, apart.
+pub(super) fn new_authority(domain: &str, now: Timestamp) -> Result<Authority> {
+    Authority::create(&format!("kybern-{domain}-ca@{}", now.as_second()), now, CA_LIFETIME)
 }

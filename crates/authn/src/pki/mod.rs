@@ -9,6 +9,7 @@ mod files;
 mod keys;
 mod kubeconfig;
 mod request;
+mod rotation;
 mod san;
 pub mod signer;
 mod usage;
@@ -20,11 +21,15 @@ pub use keys::ClusterKeys;
 pub use kubeconfig::Kubeconfig;
 pub use request::CertificateRequest;
 pub(crate) use request::texts as subject_texts;
+pub use rotation::{Phase, Rotation};
 pub use san::San;
 pub use usage::Usages;
 
 use crate::error::{Error, Result};
+use jiff::Timestamp;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
+use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::time::ASN1Time;
 
 /// All certificates of a PEM text, in order.
 ///
@@ -53,6 +58,16 @@ pub(crate) fn pem(label: &str, der: &[u8]) -> String {
 /// PEM of one certificate in DER.
 pub fn certificate_pem(der: &[u8]) -> String {
     pem("CERTIFICATE", der)
+}
+
+/// From when until when a certificate (DER) is valid.
+///
+/// # Errors
+/// At malformed DER.
+pub fn validity(der: &[u8]) -> Result<(Timestamp, Timestamp)> {
+    let (_, parsed) = X509Certificate::from_der(der).map_err(|e| Error::malformed("certificate", e))?;
+    let time = |t: ASN1Time| Timestamp::from_second(t.timestamp()).map_err(|e| Error::malformed("certificate", e));
+    Ok((time(parsed.validity().not_before)?, time(parsed.validity().not_after)?))
 }
 
 /// The lower-case hex SHA-256 of a certificate's DER: what join tokens pin.

@@ -1,8 +1,8 @@
 //! Handshakes: who is let in by TLS, and who is not believed.
 
 use crate::support::at;
-use kybern_authn::pki::{ClusterKeys, San, Subject};
-use kybern_authn::tls::{self, Identity};
+use kybern_authn::pki::{Authority, ClusterKeys, San, Subject};
+use kybern_authn::tls::{self, Identity, Trust};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ServerConfig};
 use std::sync::Arc;
@@ -36,6 +36,10 @@ fn keys() -> (ClusterKeys, jiff::Timestamp) {
     (ClusterKeys::create(now).expect("keys"), now)
 }
 
+fn trust(ca: &Authority) -> Arc<Trust> {
+    Trust::new(ca.trusted()).expect("trust")
+}
+
 fn identity(issued: &kybern_authn::pki::Issued) -> Arc<Identity> {
     Identity::new(issued).expect("identity")
 }
@@ -46,7 +50,7 @@ async fn the_api_port_takes_any_certificate_whose_key_is_proved() {
     let (foreign, _) = keys();
     let serving = identity(&ours.serving_certificate("s1", &[], "cluster.local", now).expect("issued"));
     let server = || tls::api_server(serving.clone()).expect("server");
-    let client = |show: Option<Arc<Identity>>| tls::client(ours.server_ca.trusted(), show).expect("client");
+    let client = |show: Option<Arc<Identity>>| tls::client(trust(&ours.server_ca), show).expect("client");
     assert_eq!(connect(client(None), server(), "localhost").await, Ok(0));
     let admin = identity(&ours.admin_certificate(now).expect("issued"));
     assert_eq!(connect(client(Some(admin)), server(), "localhost").await, Ok(2));
@@ -54,7 +58,7 @@ async fn the_api_port_takes_any_certificate_whose_key_is_proved() {
     let stranger = identity(&foreign.admin_certificate(now).expect("issued"));
     assert_eq!(connect(client(Some(stranger)), server(), "localhost").await, Ok(2));
     assert!(connect(client(None), server(), "example.com").await.is_err(), "the server's name is checked");
-    let wrong = tls::client(foreign.server_ca.trusted(), None).expect("client");
+    let wrong = tls::client(trust(&foreign.server_ca), None).expect("client");
     assert!(connect(wrong, server(), "localhost").await.is_err(), "the server's CA is checked");
 }
 
@@ -71,7 +75,7 @@ async fn a_serving_certificate_is_replaced_without_a_restart() {
     let (ours, now) = keys();
     let (next, _) = keys();
     let serving = identity(&ours.serving_certificate("s1", &[], "cluster.local", now).expect("issued"));
-    let client = |keys: &ClusterKeys| tls::client(keys.server_ca.trusted(), None).expect("client");
+    let client = |keys: &ClusterKeys| tls::client(trust(&keys.server_ca), None).expect("client");
     let server = || tls::api_server(serving.clone()).expect("server");
     assert!(connect(client(&next), server(), "localhost").await.is_err());
     serving.replace(&next.serving_certificate("s1", &[], "cluster.local", now).expect("issued")).expect("replaced");
@@ -83,13 +87,48 @@ async fn peers_believe_peers_only() {
     let (ours, now) = keys();
     let names = [San::host("127.0.0.1")];
     let peer = identity(&ours.peer_certificate("s1", &names, now).expect("issued"));
-    let server = || tls::peer_server(peer.clone(), ours.peer_ca.trusted()).expect("server");
-    let client = |show| tls::client(ours.peer_ca.trusted(), show).expect("client");
+    let server = || tls::peer_server(peer.clone(), trust(&ours.peer_ca)).expect("server");
+    let client = |show| tls::client(trust(&ours.peer_ca), show).expect("client");
     assert_eq!(connect(client(Some(peer.clone())), server(), "127.0.0.1").await, Ok(2));
     assert!(connect(client(None), server(), "127.0.0.1").await.is_err(), "no certificate");
     let admin = identity(&ours.admin_certificate(now).expect("issued"));
     assert!(connect(client(Some(admin)), server(), "127.0.0.1").await.is_err(), "a client's certificate");
     assert!(connect(client(Some(peer.clone())), server(), "10.9.9.9").await.is_err(), "another peer's address");
+}
+
+#[tokio::test]
+async fn peers_go_on_speaking_through_every_step_of_a_rotation() {
+    let (old, now) = keys();
+    let names = [San::host("127.0.0.1")];
+    let issue = |keys: &ClusterKeys| keys.peer_certificate("s1", &names, now).expect("issued");
+    let member = |keys: &ClusterKeys| (identity(&issue(keys)), trust(&keys.peer_ca));
+    let (ours, theirs) = (member(&old), member(&old));
+    let connected = || {
+        let client = tls::client(ours.1.clone(), Some(ours.0.clone())).expect("client");
+        let server = tls::peer_server(theirs.0.clone(), theirs.1.clone()).expect("server");
+        connect(client, server, "127.0.0.1")
+    };
+    let take = |(identity, trust): &(Arc<Identity>, Arc<Trust>), keys: &ClusterKeys| {
+        trust.replace(keys.peer_ca.trusted()).expect("trust");
+        identity.replace(&issue(keys)).expect("identity");
+    };
+    let leaf_before = issue(&old);
+    let announced = old.announce("ca:1", now).expect("announced");
+    let switched = announced.switch().expect("switched");
+    let dropped = switched.drop_old().expect("dropped");
+    // one member takes a step while the other has not yet, then both have
+    for step in [&announced, &switched, &dropped] {
+        take(&ours, step);
+        assert_eq!(connected().await, Ok(2));
+        take(&theirs, step);
+        assert_eq!(connected().await, Ok(2));
+    }
+    let late = tls::client(ours.1.clone(), Some(identity(&leaf_before))).expect("client");
+    let server = tls::peer_server(theirs.0.clone(), theirs.1.clone()).expect("server");
+    assert!(connect(late, server, "127.0.0.1").await.is_err(), "the old CA vouches for nobody any more");
+    let old_server = tls::peer_server(identity(&leaf_before), theirs.1.clone()).expect("server");
+    let client = tls::client(ours.1.clone(), Some(ours.0.clone())).expect("client");
+    assert!(connect(client, old_server, "127.0.0.1").await.is_err(), "and for no server");
 }
 
 #[tokio::test]

@@ -2,5 +2,8 @@
 
 mod certificates;
 mod connections;
+mod oidc;
+mod rotation;
 mod support;
 mod tokens;
+mod webhooks;

@@ -3,7 +3,8 @@
 
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kybern_client::store::{Delta, Item};
+use kybern_api::certificates;
+use kybern_client::store::Delta;
 use kybern_reconcile::Error;
 use kybern_reconcile::def::{Access, ControllerDef, Key, Watch};
 use kybern_reconcile::plan::{Plan, change, create};
@@ -60,7 +61,8 @@ fn plan_service_account(world: &World<'_>, key: &Key) -> Result<Plan, Error> {
     Ok(plan)
 }
 
-/// Keeps the config map with the certificate of the CA that signs the servers' certificates.
+/// Keeps the config map with the certificates of the CAs that sign the servers' certificates: those that the
+/// leader has published, or `ca_pem` until it has.
 pub(crate) fn root_ca(ca_pem: String) -> ControllerDef {
     ControllerDef {
         name: "root-ca-cert-publisher",
@@ -72,9 +74,14 @@ pub(crate) fn root_ca(ca_pem: String) -> ControllerDef {
     }
 }
 
-fn root_ca_changed(delta: &Delta, _: &View) -> Vec<Key> {
-    let is_ours = |i: &&Item| i.object.head.name == ROOT_CA;
-    delta.latest().filter(is_ours).map(|i| Key::new("", i.object.head.namespace.clone())).into_iter().collect()
+fn root_ca_changed(delta: &Delta, view: &View) -> Vec<Key> {
+    let Some(item) = delta.latest() else { return Vec::new() };
+    let head = &item.object.head;
+    if head.name == ROOT_CA {
+        return vec![Key::new("", head.namespace.clone())];
+    }
+    let published = head.name == certificates::CONFIG_MAP && head.namespace == certificates::NAMESPACE;
+    if published { view.of::<Namespace>().iter().map(Key::of).collect() } else { Vec::new() }
 }
 
 fn plan_root_ca(world: &World<'_>, key: &Key, ca_pem: &str) -> Result<Plan, Error> {
@@ -82,14 +89,19 @@ fn plan_root_ca(world: &World<'_>, key: &Key, ca_pem: &str) -> Result<Plan, Erro
     if !is_open(world.view, &key.name) {
         return Ok(plan);
     }
-    let data = Some(BTreeMap::from([(CA_KEY.to_owned(), ca_pem.to_owned())]));
-    match world.view.get::<ConfigMap>(&key.name, ROOT_CA) {
-        None => {
-            plan.act(create(&ConfigMap { metadata: named(&key.name, ROOT_CA), data, ..ConfigMap::default() }, None)?)
+    let published = world.view.find::<ConfigMap>(certificates::NAMESPACE, certificates::CONFIG_MAP)?;
+    let published = published.and_then(|map| map.data).and_then(|mut data| data.remove(certificates::CA));
+    let data = |pem: &str| Some(BTreeMap::from([(CA_KEY.to_owned(), pem.to_owned())]));
+    match (world.view.get::<ConfigMap>(&key.name, ROOT_CA), published) {
+        (None, published) => {
+            let data = data(published.as_deref().unwrap_or(ca_pem));
+            plan.act(create(&ConfigMap { metadata: named(&key.name, ROOT_CA), data, ..ConfigMap::default() }, None)?);
         }
-        Some(item) => {
+        // What is there may be newer than what this leader began with.
+        (Some(_), None) => {}
+        (Some(item), Some(pem)) => {
             let present: ConfigMap = decode(item)?;
-            plan.act(change(&present, &ConfigMap { data, ..present.clone() }, "")?);
+            plan.act(change(&present, &ConfigMap { data: data(&pem), ..present.clone() }, "")?);
         }
     }
     Ok(plan)

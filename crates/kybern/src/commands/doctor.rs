@@ -2,7 +2,7 @@
 //!
 //! Facts are gathered first, then judged without looking at the machine again: [`judge`] is a table.
 
-use super::identity::{allowed, authorities, keys_of, lifetime, list, status_of_stranger};
+use super::identity::{allowed, keys_of, lifetime, list, status_of_stranger};
 use crate::cli::DoctorArgs;
 use anyhow::{Result, bail};
 use kybern_api::seam::{Clock, SystemClock};
@@ -57,7 +57,7 @@ struct Finding {
 fn gather(args: &DoctorArgs) -> Result<Facts> {
     let (keys, config) = (keys_of(&args.data_dir)?, args.kubeconfig.as_path());
     let soon = SystemClock::default().now().saturating_add(lifetime("90d")?)?;
-    let cas = authorities(&keys);
+    let cas = keys.authorities();
     let strangers = [
         ("system:anonymous", "system:unauthenticated", "list", "secrets"),
         ("somebody", "system:authenticated", "list", "secrets"),
@@ -149,7 +149,7 @@ fn judge(f: &Facts) -> Vec<Finding> {
         Finding {
             id: "-",
             what: "no CA expires within 90 days",
-            wrong: wrong(f.expires_soon.clone(), "found the cluster anew: CAs cannot be rotated yet"),
+            wrong: wrong(f.expires_soon.clone(), "`kybern certificate rotate-ca`"),
         },
         Finding {
             id: "5.1.1",

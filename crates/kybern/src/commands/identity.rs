@@ -1,5 +1,6 @@
 //! `kybern kubeconfig`, `kybern certificate` and `kybern auth`: users, their certificates, their rights.
 
+use super::rotate;
 use crate::cli::{AuthCommand, CertificateCommand, KubeconfigCommand};
 use crate::keys;
 use anyhow::{Context, Result, bail};
@@ -61,22 +62,28 @@ pub fn certificate(command: CertificateCommand) -> Result<()> {
     match command {
         CertificateCommand::List { data_dir } => {
             let keys = keys_of(&data_dir)?;
-            println!("{:<10} {:<26} FINGERPRINT", "CA", "EXPIRES");
-            for (name, ca) in authorities(&keys) {
-                println!("{name:<10} {:<26} {}", ca.not_after().to_string(), ca.fingerprint());
+            println!("{:<10} {:<26} {:<10} FINGERPRINT", "CA", "EXPIRES", "USE");
+            for (name, ca) in keys.authorities() {
+                for (i, der) in ca.trusted().iter().enumerate() {
+                    let (until, used) = (pki::validity(der)?.1.to_string(), if i == 0 { "signs" } else { "trusted" });
+                    println!("{name:<10} {until:<26} {used:<10} {}", pki::fingerprint(der));
+                }
             }
             Ok(())
         }
         CertificateCommand::Check { within, data_dir } => {
             let (keys, within) = (keys_of(&data_dir)?, lifetime(&within)?);
             let until = SystemClock::default().now().saturating_add(within)?;
-            let late: Vec<String> = authorities(&keys)
+            let late: Vec<String> = keys
+                .authorities()
                 .into_iter()
                 .filter(|(_, ca)| ca.not_after() < until)
                 .map(|(name, ca)| format!("the {name} CA expires at {}", ca.not_after()))
                 .collect();
             if late.is_empty() { Ok(()) } else { bail!("{}", late.join("; ")) }
         }
+        CertificateCommand::Rotate(args) => rotate::run(&args, None),
+        CertificateCommand::RotateCa { pause, args } => rotate::run(&args, Some(&pause)),
         CertificateCommand::Revoke { certificate, reason, kubeconfig } => revoke(&certificate, &reason, &kubeconfig),
     }
 }
@@ -171,10 +178,6 @@ fn fingerprint(of: &str) -> Result<String> {
     Ok(pki::fingerprint(first))
 }
 
-pub(super) fn authorities(keys: &ClusterKeys) -> [(&'static str, &pki::Authority); 3] {
-    [("client", &keys.client_ca), ("server", &keys.server_ca), ("peer", &keys.peer_ca)]
-}
-
 pub(super) fn keys_of(data_dir: &Path) -> Result<ClusterKeys> {
     keys::load(data_dir)?
         .with_context(|| format!("{} holds no keys: run this on a server, with its --data-dir", data_dir.display()))
@@ -219,7 +222,7 @@ pub(super) fn list(kubeconfig: &Path, resource: &Resource) -> Result<Vec<Value>>
 /// The code that a request for Secrets gets from the cluster without credentials.
 pub(super) fn status_of_stranger(kubeconfig: &Path, keys: &ClusterKeys) -> Result<u16> {
     let connection = Kubeconfig::load(kubeconfig)?.connection()?;
-    let tls = Arc::new(tls::client(keys.server_ca.trusted(), None)?);
+    let tls = Arc::new(tls::client(tls::Trust::new(keys.server_ca.trusted())?, None)?);
     let stranger = HttpConfig { tls, token: None, ..connection };
     let secrets = Resource::new("", "v1", "secrets");
     let asked = run(stranger, async |t| Ok(t.list(&secrets, &Selection::default()).await.map(|_| 200)))?;

@@ -4,6 +4,7 @@ pub mod cni;
 mod doctor;
 mod identity;
 mod image;
+mod rotate;
 mod token;
 
 use crate::cli::{Cli, Command};

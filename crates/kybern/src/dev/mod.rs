@@ -34,7 +34,8 @@ pub fn run(command: DevCommand) -> Result<()> {
             println!("{}", Cluster::existing(&n.name)?.kubeconfig().display());
             Ok(())
         }
-        DevCommand::Stop(h) => tell(Op::Stop, &h),
+        DevCommand::Stop { host: Some(host), cluster } => tell(Op::Stop, &DevHost { host, cluster }),
+        DevCommand::Stop { host: None, cluster } => stop(&cluster.name),
         DevCommand::Start(h) => {
             // A host that was turned off has no network.
             net::up(&Cluster::existing(&h.cluster.name)?)?;
@@ -80,6 +81,17 @@ fn tell(op: Op, h: &DevHost) -> Result<()> {
     runtime()?.block_on(daemon::ask(&c, op, Some(&host))).map(|_| ())
 }
 
+/// Ends the daemon, which ends the programs of all hosts first.
+fn stop(name: &str) -> Result<()> {
+    let cluster = Cluster::existing(name)?;
+    runtime()?.block_on(daemon::ask(&cluster, Op::Stop, None))?;
+    while cluster.socket().exists() {
+        // As when it starts: another process can't be waited for in a better way.
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}
+
 fn create(name: &str, (servers, nodes): (usize, usize), extra: DevArguments, wait: bool) -> Result<()> {
     preflight(nodes)?;
     let begun = tokio::time::Instant::now();
@@ -91,6 +103,7 @@ fn create(name: &str, (servers, nodes): (usize, usize), extra: DevArguments, wai
             if extra != DevArguments::default() && c.extra != extra {
                 bail!("cluster {name} has other arguments; `kybern dev delete --name {name}` first");
             }
+            seed::renew(&c)?;
             c
         }
         None => {

@@ -5,7 +5,7 @@ use crate::config::{Agent as Settings, Part};
 use crate::{footprint, telemetry};
 use anyhow::{Context, Result, bail};
 use kybern_api::meta::quantity::Quantity;
-use kybern_api::seam::{SystemClock, SystemIds};
+use kybern_api::seam::SystemIds;
 use kybern_authn::join::JoinToken;
 use kybern_authn::pki;
 use kybern_authn::tls;
@@ -51,13 +51,14 @@ async fn work(settings: Settings, stop: CancellationToken) -> Result<()> {
     let token = settings.token.as_deref().map(str::parse::<JoinToken>).transpose().context("--token can't be used")?;
     let join = Join {
         ca: authority(&settings.data_dir, &address, token.as_ref()).await?,
+        ca_file: authority_file(&settings.data_dir),
         servers: vec![address],
         bearer: token.as_ref().map(JoinToken::bearer),
     };
     let networks =
         Networks { pods: settings.cluster_cidr, services: settings.service_cidr, backend: Backend::default() };
     let config = config(&settings)?;
-    let agent = Agent::new(config, join, networks, Arc::new(SystemClock::default()), Arc::new(SystemIds));
+    let agent = Agent::new(config, join, networks, Arc::new(crate::clock::of_cluster()?), Arc::new(SystemIds));
     Ok(agent.run(stop).await?)
 }
 
@@ -109,9 +110,14 @@ fn taint(text: &str) -> Result<Taint> {
     Ok(Taint { key: key.into(), value: value.into(), effect: effect.into() })
 }
 
+/// Where a node keeps the servers' CAs.
+fn authority_file(data_dir: &Path) -> PathBuf {
+    data_dir.join("agent/server-ca.crt")
+}
+
 /// The servers' CA: the one kept from an earlier start, or the one whose hash the token carries.
 async fn authority(data_dir: &Path, address: &str, token: Option<&JoinToken>) -> Result<String> {
-    let path: PathBuf = data_dir.join("agent/server-ca.crt");
+    let path = authority_file(data_dir);
     if let Ok(kept) = std::fs::read_to_string(&path) {
         if let Some(token) = token {
             of_the_same_cluster(data_dir, &kept, address, token).await?;

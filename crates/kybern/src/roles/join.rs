@@ -1,6 +1,7 @@
 //! How a server joins: it fetches the cluster's keys over a connection pinned to the CA hash of its token,
 //! and learns where the members are. Both ends of that exchange.
 
+use super::certificates::Keeper;
 use crate::config::Server;
 use anyhow::{Context, Result, anyhow, bail};
 use bytes::Bytes;
@@ -101,13 +102,13 @@ pub(super) async fn ask(config: &Server, url: &str) -> Result<Admission> {
 
 /// The other end: hands the keys to whoever may post here (the join role for servers, nobody else).
 pub(super) struct Bundle {
-    keys: Arc<ClusterKeys>,
+    keeper: Arc<Keeper>,
     store: Weak<RaftStore>,
 }
 
 impl Bundle {
-    pub(super) fn new(keys: Arc<ClusterKeys>, store: &Arc<RaftStore>) -> Self {
-        Self { keys, store: Arc::downgrade(store) }
+    pub(super) fn new(keeper: Arc<Keeper>, store: &Arc<RaftStore>) -> Self {
+        Self { keeper, store: Arc::downgrade(store) }
     }
 }
 
@@ -118,7 +119,7 @@ impl PathHandler for Bundle {
         let store = self.store.upgrade().ok_or_else(|| unavailable(StoreError::Stopped))?;
         let member = store.allocate_id().await.map_err(unavailable)?;
         let admission = Admission {
-            bundle: self.keys.to_bundle().map_err(|e| Status::internal(e.to_string()))?,
+            bundle: self.keeper.keys().to_bundle().map_err(|e| Status::internal(e.to_string()))?,
             cluster: store.cluster().to_owned(),
             member,
             peers: store.members().into_iter().map(|m| m.member.peer).collect(),

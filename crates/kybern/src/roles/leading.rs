@@ -2,15 +2,16 @@
 //! it no longer does. Their writes carry the term, so a stale leader's are refused.
 
 use super::bootstrap;
+use super::certificates::{self, Keeper};
 use super::signer::ClusterSigner;
 use futures::FutureExt;
 use kybern_api::attributes::UserInfo;
 use kybern_api::seam::{SystemClock, SystemIds};
 use kybern_apiserver::ApiServer;
 use kybern_authn::join::{JoinToken, Role};
-use kybern_authn::pki::ClusterKeys;
 use kybern_controller_manager::AUTOSCALER;
 use kybern_controller_manager::metrics::MetricsApi;
+use kybern_raftstore::MemberInfo;
 use kybern_raftstore::store::{Leadership, Store};
 use kybern_reconcile::run::TransportFactory;
 use std::sync::Arc;
@@ -25,7 +26,9 @@ const TRY_AGAIN: Duration = Duration::from_millis(100);
 #[derive(Clone)]
 pub(super) struct Leading {
     pub(super) api: ApiServer,
-    pub(super) keys: Arc<ClusterKeys>,
+    pub(super) keeper: Arc<Keeper>,
+    /// The cluster's servers, over time.
+    pub(super) members: watch::Receiver<Arc<Vec<MemberInfo>>>,
     pub(super) clock: SystemClock,
     pub(super) name: String,
     pub(super) cluster_cidr: ipnet::Ipv4Net,
@@ -58,9 +61,9 @@ impl Leading {
             clock: Arc::new(self.clock),
             ids: Arc::new(SystemIds),
             cluster_cidr: self.cluster_cidr.into(),
-            ca_pem: self.keys.server_ca.certificate_pem(),
+            ca_pem: self.keeper.keys().server_ca.certificate_pem(),
             metrics: Arc::new(MetricsApi::new(transports(AUTOSCALER), Arc::new(self.clock))),
-            signer: Arc::new(ClusterSigner(self.keys.clone())),
+            signer: Arc::new(ClusterSigner(self.keeper.clone())),
             transports: self.transports(),
             term,
             holder: self.name.clone(),
@@ -73,7 +76,15 @@ impl Leading {
             holder: self.name.clone(),
             settings: self.scheduler.clone(),
         };
+        let certificates = certificates::Leader {
+            keeper: self.keeper.clone(),
+            api: Arc::new(self.api.own_transport()),
+            members: self.members.clone(),
+            clock: Arc::new(self.clock),
+            term,
+        };
         let mut tasks = tokio::task::JoinSet::new();
+        tasks.spawn(certificates.run(cancel.clone()));
         tasks.spawn(cancel.clone().run_until_cancelled_owned(self.bootstrap()).map(|_| ()));
         tasks.spawn(kybern_controller_manager::run(controllers, cancel.clone()));
         tasks.spawn(kybern_scheduler::run(scheduler, cancel));

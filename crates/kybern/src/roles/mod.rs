@@ -2,8 +2,10 @@
 
 pub mod agent;
 mod bootstrap;
+pub(crate) mod certificates;
 mod join;
 mod leading;
+mod outside;
 pub mod server;
 mod signer;
 

@@ -1,19 +1,21 @@
 //! A server: the store's member, the API server over it, and, while it leads, the controllers.
 
+use super::certificates::{self, Follower, Keeper};
 use super::join::{self, Bundle};
 use super::leading::Leading;
+use super::outside;
 use crate::cli::ServerArgs;
 use crate::config::{Part, Server};
-use crate::{footprint, keys, telemetry};
+use crate::{clock, footprint, keys, telemetry};
 use anyhow::{Context, Result, bail};
-use kybern_api::seam::{Clock, SystemClock, SystemIds};
-use kybern_apiserver::audit::{Audit, Log, Policy};
-use kybern_apiserver::doors::relay::SERVERS;
+use jiff::Timestamp;
+use kybern_api::seam::{SystemClock, SystemIds};
+use kybern_apiserver::audit::{Audit, Log, Policy, Sink, Sinks, Webhook};
 use kybern_apiserver::nodes::peers::GrpcPeers;
 use kybern_apiserver::{ApiServer, Parts};
 use kybern_authn::join::{JoinToken, Role, SERVER_BUNDLE_PATH};
-use kybern_authn::pki::{ClusterKeys, Kubeconfig, San};
-use kybern_authn::tls::{self, Identity};
+use kybern_authn::pki::{ClusterKeys, San};
+use kybern_authn::tls;
 use kybern_authn::{Assembly, TokenConfig};
 use kybern_client::http::Connector;
 use kybern_raftstore::Member;
@@ -25,12 +27,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 use tonic::transport::Endpoint;
 
 /// A server that does not accept in this time is passed over.
 const PEER_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Certificates towards other servers are made anew at every start.
-const PEER_CERTIFICATE_LIFETIME: jiff::SignedDuration = jiff::SignedDuration::from_hours(365 * 24);
 
 /// The DNS domain of the cluster.
 pub const DOMAIN: &str = "cluster.local";
@@ -51,28 +52,30 @@ pub fn run(args: ServerArgs) -> Result<()> {
 async fn serve(config: Server) -> Result<()> {
     let stop = super::until_told_to_stop()?;
     tls::provider().as_ref().clone().install_default().ok();
-    let (clock, moved) = (SystemClock::default(), crate::clock::of_cluster()?);
+    let (machine, moved) = (SystemClock::default(), clock::of_cluster()?);
     // Ports first: a conflict should show before anything is made.
     let listener = listen(config.api_port).await?;
-    let place = place(&config, clock).await?;
-    let keys = Arc::new(place.keys);
+    let place = place(&config, clock::founding(machine, moved)).await?;
+    let keeper = Keeper::new(place.keys, names(&config), Arc::new(machine), Arc::new(moved))?;
     let mut metrics = Registry::default();
-    let store =
-        RaftStore::start(store_config(&config, &keys, place.cluster, place.member, clock)?, &mut metrics).await?;
+    let store = RaftStore::start(store_config(&config, &keeper, place.cluster, place.member)?, &mut metrics).await?;
     // Its parent is closed already; a copy of it, or a parent that was opened, should not be enough.
     std::fs::set_permissions(store_dir(&config), std::fs::Permissions::from_mode(0o700))?;
     let founded = place.peers.is_none();
     let log = audit_log(&config, moved, &mut metrics)?;
-    let api = api_server(&config, &keys, &store, moved, metrics, log.clone())?;
-    api.nodes().set_peers(Arc::new(peers(&config, &keys, &api, store.id(), clock)?));
-    let identity = Identity::new(&keys.serving_certificate(&config.name, &names(&config), DOMAIN, clock.now())?)?;
+    let told = outside::audit(&config.outside, &mut metrics)?;
+    let audit = log.clone().map(|(policy, log)| audit(policy, log, told.clone()));
+    let api = api_server(&config, &keeper, &store, moved, metrics, audit)?;
+    let peers = Arc::new(peers(&keeper, &api, store.id())?);
+    api.nodes().set_peers(peers.clone());
     let serving = tokio::spawn({
-        let (api, tls, stop) = (api.clone(), Arc::new(tls::api_server(identity)?), stop.clone());
+        let (api, tls, stop) = (api.clone(), Arc::new(tls::api_server(keeper.serving.clone())?), stop.clone());
         async move { api.serve(listener, Some(tls), stop).await }
     });
     let leading = Leading {
         api: api.clone(),
-        keys: keys.clone(),
+        keeper: keeper.clone(),
+        members: store.watch_members(),
         clock: moved,
         name: config.name.clone(),
         cluster_cidr: config.cluster_cidr,
@@ -85,17 +88,40 @@ async fn serve(config: Server) -> Result<()> {
         Some(entered) => entered.context("this server could not enter its cluster")?,
         None => return Ok(()),
     }
-    write_kubeconfig(&config, &keys, clock)?;
+    keeper.write_kubeconfig()?;
+    let keeping = tokio::spawn(keep_certificates(keeper, api, peers, stop.clone()));
+    let telling = told.map(|webhook| tokio::spawn(webhook.run(stop.clone())));
     footprint::shrink_when_started(stop.clone());
     tracing::info!(address = %config.address, port = config.api_port, "the server is up");
     stop.cancelled().await;
     serving.await.ok();
     working.await.ok();
+    keeping.await.ok();
+    if let Some(telling) = telling {
+        telling.await.ok();
+    }
     if let Some((_, log)) = log {
         log.close();
     }
     store.shutdown().await;
     Ok(())
+}
+
+/// Keeps this server's certificates young and its keys those of the cluster.
+async fn keep_certificates(keeper: Arc<Keeper>, api: ApiServer, peers: Arc<GrpcPeers>, stop: CancellationToken) {
+    let follower = Follower { keeper: keeper.clone(), api: Arc::new(api.own_transport()) };
+    let mut taken = keeper.taken();
+    // A certificate is shown once, at the beginning of a connection.
+    let reconnect = async {
+        while taken.changed().await.is_ok() {
+            peers.reconnect();
+        }
+    };
+    tokio::join!(
+        follower.run(stop.clone()),
+        keeper.clone().renew_in_time(stop.clone()),
+        stop.run_until_cancelled(reconnect),
+    );
 }
 
 /// Founds, joins, or catches up with the cluster. Without a quorum it waits for one, however long: the
@@ -131,7 +157,7 @@ struct Place {
 }
 
 /// Decides by the data directory first, then by the flags: restart, join or found.
-async fn place(config: &Server, clock: SystemClock) -> Result<Place> {
+async fn place(config: &Server, founded: Timestamp) -> Result<Place> {
     let dir = store_dir(config);
     let known = RaftStore::identity(&dir)?;
     match (keys::load(&config.data_dir)?, known, &config.join) {
@@ -156,7 +182,7 @@ async fn place(config: &Server, clock: SystemClock) -> Result<Place> {
         (keys, None, None) => {
             let keys = match keys {
                 Some(k) => k,
-                None => keys::load_or_create(&config.data_dir, clock.now())?,
+                None => keys::load_or_create(&config.data_dir, founded)?,
             };
             // The cluster is known by the CA that its servers show.
             let cluster = keys.server_ca.fingerprint().chars().take(16).collect();
@@ -169,7 +195,8 @@ async fn place(config: &Server, clock: SystemClock) -> Result<Place> {
 fn of_the_same_cluster(config: &Server, keys: &ClusterKeys, cluster: &str) -> Result<()> {
     let Some(token) = &config.token else { return Ok(()) };
     let token: JoinToken = token.parse().context("--token can't be used")?;
-    if hex::encode(token.ca_hash) != keys.server_ca.fingerprint() {
+    // A token may be older than the present CA.
+    if !keys.knows_server_ca(&hex::encode(token.ca_hash)) {
         bail!(
             "{} holds the data of cluster {cluster}, and the token is another cluster's; choose another --data-dir, or this cluster's server and token",
             config.data_dir.display()
@@ -184,14 +211,11 @@ fn store_dir(config: &Server) -> std::path::PathBuf {
 
 fn store_config(
     config: &Server,
-    keys: &ClusterKeys,
+    keeper: &Keeper,
     cluster: Option<String>,
     member: Option<u64>,
-    clock: SystemClock,
 ) -> Result<node::Config> {
-    let own = San::host(&config.address.to_string());
-    let identity = Identity::new(&keys.peer_certificate(&config.name, &[own], clock.now())?)?;
-    let authorities = keys.peer_ca.trusted();
+    let (identity, trust) = keeper.peer.clone();
     let meta = BTreeMap::from([
         ("api".to_owned(), format!("{}:{}", config.address, config.api_port)),
         ("name".to_owned(), config.name.clone()),
@@ -202,8 +226,8 @@ fn store_config(
         id: member,
         listen: format!("0.0.0.0:{}", config.peer_port),
         advertise: Member { peer: format!("{}:{}", config.address, config.peer_port), meta },
-        tls_server: Arc::new(tls::peer_server(identity.clone(), authorities)?),
-        tls_client: Arc::new(tls::client(authorities, Some(identity))?),
+        tls_server: Arc::new(tls::peer_server(identity.clone(), trust.clone())?),
+        tls_client: Arc::new(tls::client(trust, Some(identity))?),
         timing: node::Timing::default(),
         retention: kybern_raftstore::Retention::default(),
         log: node::LogLimits::default(),
@@ -218,19 +242,30 @@ fn audit_log(config: &Server, clock: SystemClock, metrics: &mut Registry) -> Res
     Ok(Some((policy.clone(), Arc::new(log))))
 }
 
+fn audit(policy: Policy, log: Arc<Log>, webhook: Option<Arc<Webhook>>) -> Audit {
+    let sink: Arc<dyn Sink> = match webhook {
+        Some(webhook) => Arc::new(Sinks(vec![webhook, log])),
+        None => log,
+    };
+    Audit { policy: Arc::new(policy), sink }
+}
+
 fn api_server(
     config: &Server,
-    keys: &Arc<ClusterKeys>,
+    keeper: &Arc<Keeper>,
     store: &Arc<RaftStore>,
     clock: SystemClock,
     metrics: Registry,
-    log: Option<(Policy, Arc<Log>)>,
+    audit: Option<Audit>,
 ) -> Result<ApiServer> {
-    let assembly = Assembly::new(keys, &TokenConfig::for_domain(DOMAIN))?;
+    let keys = keeper.keys();
+    let tokens = TokenConfig::for_domain(DOMAIN);
+    let assembly = Assembly::with(&keys, &tokens, outside::authenticators(&config.outside, &tokens)?)?;
+    keeper.tell(assembly.x509);
     let mut settings = kybern_apiserver::Config::new((config.address, config.api_port).into());
     settings.member = store.id();
     settings.ranges = kybern_apiserver::Ranges { services: config.service_cidr, ..settings.ranges };
-    let bundle: Arc<dyn kybern_apiserver::PathHandler> = Arc::new(Bundle::new(keys.clone(), store));
+    let bundle: Arc<dyn kybern_apiserver::PathHandler> = Arc::new(Bundle::new(keeper.clone(), store));
     Ok(ApiServer::new(Parts {
         config: settings,
         store: store.clone(),
@@ -238,7 +273,7 @@ fn api_server(
         ids: Arc::new(SystemIds),
         authenticator: assembly.authenticator,
         authorizer: Arc::new(kybern_rbac::Standard::new()),
-        admission: Arc::new(kybern_admission::Chain::new(&kybern_admission::Switches::default())?),
+        admission: Arc::new(kybern_admission::Chain::new(&config.admission)?),
         issuer: Some(assembly.issuer),
         sealer: Arc::new(keys.sealing.clone()),
         kinds: kybern_api::kinds::table()
@@ -248,16 +283,15 @@ fn api_server(
             .map(Arc::new)
             .collect(),
         paths: vec![(SERVER_BUNDLE_PATH.to_owned(), bundle)],
-        audit: log.map(|(policy, log)| Audit { policy: Arc::new(policy), sink: log }),
+        audit,
         metrics,
     }))
 }
 
 /// The way to other servers, for streams to nodes that this server has no stream to.
-fn peers(config: &Server, keys: &ClusterKeys, api: &ApiServer, store_id: u64, clock: SystemClock) -> Result<GrpcPeers> {
-    let user = format!("kybern:server:{}", config.name);
-    let issued = keys.client_certificate(&user, &[SERVERS], clock.now(), PEER_CERTIFICATE_LIFETIME)?;
-    let tls = Arc::new(tls::client(keys.server_ca.trusted(), Some(Identity::new(&issued)?))?);
+fn peers(keeper: &Keeper, api: &ApiServer, store_id: u64) -> Result<GrpcPeers> {
+    let (identity, trust) = keeper.relay.clone();
+    let tls = Arc::new(tls::client(trust, Some(identity))?);
     let connect = move |address: &str| {
         let uri = http::Uri::try_from(format!("http://{address}")).unwrap_or_default();
         Endpoint::from(uri)
@@ -267,11 +301,20 @@ fn peers(config: &Server, keys: &ClusterKeys, api: &ApiServer, store_id: u64, cl
     Ok(GrpcPeers::new(store_id, api.servers(), Arc::new(connect)))
 }
 
-/// Names and addresses for the serving certificate besides the Service's.
-fn names(config: &Server) -> Vec<San> {
+/// What this server's certificates name, and where its files are. The Service's names are added.
+fn names(config: &Server) -> certificates::Place {
     let service = config.service_cidr.hosts().next().map(|a| a.to_string());
     let own = [config.name.clone(), config.address.to_string()];
-    own.into_iter().chain(service).chain(config.sans.iter().cloned()).map(|n| San::host(&n)).collect()
+    let names = own.into_iter().chain(service).chain(config.sans.iter().cloned());
+    certificates::Place {
+        name: config.name.clone(),
+        address: config.address.to_string(),
+        url: format!("https://{}:{}", config.address, config.api_port),
+        names: names.map(|n| San::host(&n)).collect(),
+        domain: DOMAIN,
+        data_dir: config.data_dir.clone(),
+        kubeconfig: config.kubeconfig.clone(),
+    }
 }
 
 /// The tokens that the first server was started with.
@@ -282,19 +325,4 @@ fn given_tokens(config: &Server) -> Result<Vec<(Role, JoinToken)>> {
         .filter_map(|(role, text, flag)| text.as_ref().map(|t| (role, t, flag)))
         .map(|(role, t, flag)| Ok((role, t.parse().with_context(|| format!("{flag} can't be used"))?)))
         .collect()
-}
-
-/// The administrator's kubeconfig; one that is there and still fits is kept.
-fn write_kubeconfig(config: &Server, keys: &ClusterKeys, clock: SystemClock) -> Result<()> {
-    if config.kubeconfig.exists() {
-        return Ok(());
-    }
-    let kubeconfig = Kubeconfig {
-        cluster: "kybern",
-        server: &format!("https://{}:{}", config.address, config.api_port),
-        ca: &keys.server_ca.certificate_pem(),
-        user: "kybern-admin",
-        identity: &keys.admin_certificate(clock.now())?,
-    };
-    Ok(kubeconfig.write(&config.kubeconfig)?)
 }

@@ -1,14 +1,15 @@
 //! Signs approved certificate requests with the cluster's client and server CAs.
 
+use super::certificates::Keeper;
 use jiff::Timestamp;
 use kybern_authn::pki::signer::{Signer, lifetime};
-use kybern_authn::pki::{CertificateRequest, ClusterKeys, Usages};
+use kybern_authn::pki::{CertificateRequest, Usages};
 use kybern_controller_manager::CertificateSigner;
 use std::sync::Arc;
 
 /// The signer of Kubernetes' own signer names.
 #[derive(Debug)]
-pub(super) struct ClusterSigner(pub(super) Arc<ClusterKeys>);
+pub(super) struct ClusterSigner(pub(super) Arc<Keeper>);
 
 impl CertificateSigner for ClusterSigner {
     fn sign(
@@ -25,6 +26,6 @@ impl CertificateSigner for ClusterSigner {
         signer.check(&request, usages).map_err(text)?;
         let usages = Usages::parse(usages).map_err(text)?;
         let lifetime = lifetime(expiration_seconds.map(i64::from));
-        request.sign(&self.0.client_ca, &usages, now, lifetime).map_err(text)
+        request.sign(&self.0.keys().client_ca, &usages, now, lifetime).map_err(text)
     }
 }

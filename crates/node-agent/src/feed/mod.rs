@@ -27,7 +27,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use subscriptions::Subscriptions;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
 
@@ -64,6 +64,8 @@ struct Shared {
     subscriptions: Subscriptions,
     /// The server that carries the feed now.
     current: watch::Sender<Option<Channel>>,
+    /// Asks for a new connection in place of the present one.
+    again: Notify,
 }
 
 impl std::fmt::Debug for Feed {
@@ -85,6 +87,7 @@ impl Feed {
             servers: Servers::load(config.known, config.servers),
             subscriptions: Subscriptions::default(),
             current: watch::Sender::new(None),
+            again: Notify::new(),
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -95,6 +98,11 @@ impl Feed {
     pub fn set_bearer(&self, token: &str) -> Result<(), Status> {
         self.shared.bearer.store(Some(Arc::new(header(token)?)));
         Ok(())
+    }
+    /// Connects anew: a certificate is shown once, at the beginning of a connection. Calls under way end on
+    /// the connection that they began on, and watches go on where they stopped.
+    pub fn reconnect(&self) {
+        self.shared.again.notify_waiters();
     }
     /// The API addresses of all live servers as last heard.
     pub fn servers(&self) -> watch::Receiver<Vec<String>> {

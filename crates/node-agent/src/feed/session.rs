@@ -50,6 +50,8 @@ impl Shared {
     }
     /// Lets one server carry the feed until it is lost. An error: it never did.
     async fn session(&self, channel: Channel, address: &str) -> Result<(), tonic::Status> {
+        let again = self.again.notified();
+        tokio::pin!(again);
         let requests = UnboundedReceiverStream::new(self.subscriptions.attach());
         let beginning = async {
             let mut client = self.client(channel.clone());
@@ -64,6 +66,7 @@ impl Shared {
         self.current.send_replace(Some(channel));
         loop {
             tokio::select! {
+                () = &mut again => break,
                 event = events.message() => match event {
                     Ok(Some(event)) => self.subscriptions.deliver(event),
                     _ => break,

@@ -145,6 +145,22 @@ async fn a_watch_goes_on_at_the_next_server_where_it_stopped() {
     assert_eq!(*two.seen.lock(), ["pods@42"]);
 }
 
+/// A renewed certificate is shown on a new connection.
+#[tokio::test]
+async fn watches_and_calls_go_on_over_a_new_connection() {
+    let dir = tempfile::tempdir().expect("dir");
+    let server = fake("one", &Arc::default());
+    let (address, _process) = serve(server.clone()).await;
+    let (feed, _running) = feed(vec![address], &dir, Some("abc.def"));
+    let pods = Resource::new("", "v1", "pods");
+    let mut watch = feed.watch(&pods, &Selection::default(), 41).await.expect("watch");
+    assert_eq!(next(&mut watch).await, ("one".into(), 42));
+    feed.reconnect();
+    assert_eq!(next(&mut watch).await, ("one".into(), 43));
+    assert_eq!(*server.seen.lock(), ["pods@41", "pods@42"]);
+    feed.call("GET", "/api/v1/nodes", "", Bytes::new()).await.expect("an answer");
+}
+
 #[tokio::test]
 async fn an_expired_watch_says_so_and_ends() {
     let dir = tempfile::tempdir().expect("dir");

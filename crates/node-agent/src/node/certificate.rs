@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
+use kybern_api::certificates;
 use kybern_api::error::Reason;
 use kybern_api::seam::{Clock, Ids};
 use kybern_client::informer::Informer;
@@ -18,11 +19,10 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 const SIGNER: &str = "kubernetes.io/kube-apiserver-client-kubelet";
-/// A certificate is renewed after this share of its life, in percent.
-const RENEW_AT: i32 = 80;
 
 /// A key and the certificate for it.
 #[derive(Clone)]
@@ -56,7 +56,7 @@ impl Credential {
     }
     /// When to ask for the next.
     pub fn renew_at(&self) -> Timestamp {
-        self.from + self.until.duration_since(self.from) * RENEW_AT / 100
+        certificates::renew_at(self.from, self.until)
     }
     /// Can it (still) be used?
     pub fn is_valid(&self, now: Timestamp) -> bool {
@@ -202,6 +202,10 @@ pub async fn obtain(transport: Arc<dyn Transport>, node: &str, ids: &dyn Ids) ->
     Credential::new(String::from_utf8(pem).map_err(bad)?, key)
 }
 
+/// An order to renew at once; the answer comes when the new certificate is in use. An order that fails is
+/// dropped.
+pub type Order = oneshot::Sender<()>;
+
 /// What a renewal needs.
 pub struct Renewal {
     /// Where credentials are kept.
@@ -217,30 +221,36 @@ pub struct Renewal {
 }
 
 impl Renewal {
-    /// Renews the credential before it expires, until cancelled; `replaced` takes each new one into use.
+    /// Renews the credential before it expires and when ordered to, until cancelled; `replaced` takes each new
+    /// one into use.
     pub async fn keep(
         self,
         mut credential: Credential,
         replaced: impl Fn(&Credential) -> Result<()> + Send,
+        mut orders: mpsc::Receiver<Order>,
         cancel: CancellationToken,
     ) {
         let retry = SignedDuration::from_secs(60);
         let mut due = credential.renew_at();
         loop {
             let left = std::time::Duration::try_from(due.duration_since(self.clock.now())).unwrap_or_default();
-            if cancel.run_until_cancelled(tokio::time::sleep(left)).await.is_none() {
-                return;
-            }
+            let order = tokio::select! {
+                () = cancel.cancelled() => return,
+                () = tokio::time::sleep(left) => None,
+                Some(order) = orders.recv() => Some(order),
+            };
             let asked = cancel.run_until_cancelled(obtain(self.transport.clone(), &self.node, &*self.ids)).await;
             let Some(asked) = asked else { return };
             match asked.and_then(|c| self.store.save(&c).and_then(|()| replaced(&c)).map(|()| c)) {
                 Ok(c) => {
                     credential = c;
                     due = credential.renew_at();
+                    // Who ordered it may have gone.
+                    order.map(|order| order.send(()).ok());
                 }
                 Err(e) => {
                     tracing::warn!(error = %e, ?credential, "the node's certificate was not renewed");
-                    due = self.clock.now() + retry;
+                    due = due.max(self.clock.now() + retry);
                 }
             }
         }

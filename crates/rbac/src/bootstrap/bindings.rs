@@ -1,6 +1,7 @@
 //! The default bindings as rows.
 
 use super::{binding, group, service_account, user};
+use kybern_api::certificates::EXPIRED_NODES;
 use serde_json::Value;
 
 #[derive(Debug, Clone, Copy)]
@@ -45,6 +46,13 @@ const CLUSTER: &[(&str, &str, &[Who])] = &[
         "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient",
         &[Group("system:nodes")],
     ),
+    // A node that was off until its certificate had expired may ask for the next one.
+    ("kybern:expired-node", "system:node-bootstrapper", &[Group(EXPIRED_NODES)]),
+    (
+        "kybern:approve-expired-node",
+        "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient",
+        &[Group(EXPIRED_NODES)],
+    ),
     ("kybern:ingress", "kybern:ingress", &[Account(kybern_api::ingress::ACCOUNT)]),
     ("kybern:server-joiner", "kybern:server-joiner", &[Group("system:bootstrappers:kybern:servers")]),
 ];
@@ -82,6 +90,7 @@ const NAMESPACED: &[(&str, &str, &str, &[Who])] = &[
         "system::leader-locking-kube-scheduler",
         &[User("system:kube-scheduler"), Account("kube-scheduler")],
     ),
+    ("kube-system", "kybern:certificates", "kybern:certificates", &[Group("system:nodes")]),
     (
         "kube-public",
         "system:controller:bootstrap-signer",

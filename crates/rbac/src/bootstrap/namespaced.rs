@@ -27,6 +27,8 @@ const ROLES: &[(&str, &str, &[Row])] = &[
         "system::leader-locking-kube-scheduler",
         &[("core", "configmaps", "watch"), ("core", "configmaps=kube-scheduler", "get update")],
     ),
+    // What nodes are told while CAs are replaced.
+    ("kube-system", "kybern:certificates", &[("core", "configmaps=kybern-certificates", "get list watch")]),
     (
         "kube-public",
         "system:controller:bootstrap-signer",

@@ -95,6 +95,22 @@ const MATRIX: &[(&str, &str, bool)] = &[
         "update - certificates.k8s.io certificatesigningrequests/approval x",
         false,
     ),
+    ("system:node:n1,kybern:expired-nodes", "create - certificates.k8s.io certificatesigningrequests", true),
+    (
+        "system:node:n1,kybern:expired-nodes",
+        "create - certificates.k8s.io certificatesigningrequests/selfnodeclient",
+        true,
+    ),
+    (
+        "system:node:n1,kybern:expired-nodes",
+        "create - certificates.k8s.io certificatesigningrequests/nodeclient",
+        false,
+    ),
+    ("system:node:n1,kybern:expired-nodes", "get - - nodes n1", false),
+    ("system:node:n1,kybern:expired-nodes", "get kube-system - configmaps kybern-certificates", false),
+    ("system:node:n1,system:nodes", "get kube-system - configmaps kybern-certificates", true),
+    ("system:node:n1,system:nodes", "get kube-system - configmaps other", false),
+    ("system:node:n1,system:nodes", "list kube-system - configmaps", false),
     // an agent's token does not fetch a server's keys
     ("b,system:bootstrappers:kybern:agents", "post /kybern/v1/server-bundle", false),
     ("b,system:bootstrappers:kybern:servers", "post /kybern/v1/server-bundle", true),

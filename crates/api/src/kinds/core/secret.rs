@@ -46,12 +46,26 @@ impl Strategy for Secret {
                 data.entry(key).required("", out);
             }
         }
+        for key in JSON_KEYS.iter().filter(|(t, _)| *t == kind.text()).map(|(_, key)| *key) {
+            let found = data.entry(key);
+            if found.present() && !is_json(found.text()) {
+                found.invalid_value(&"<secret contents redacted>".into(), "must be JSON", out);
+            }
+        }
         if let Some(old) = old {
             let old = Field::root(old);
             kind.immutable(&old.field("type"), out);
             validate::sealed_data(&root, &old, &["data"], out);
         }
     }
+}
+
+/// Keys that must hold JSON.
+const JSON_KEYS: [(&str, &str); 2] =
+    [("kubernetes.io/dockercfg", ".dockercfg"), ("kubernetes.io/dockerconfigjson", ".dockerconfigjson")];
+
+fn is_json(encoded: &str) -> bool {
+    BASE64.decode(encoded).is_ok_and(|bytes| serde_json::from_slice::<serde::de::IgnoredAny>(&bytes).is_ok())
 }
 
 /// The keys that secrets of some types must have.

@@ -98,7 +98,8 @@ fn unavailable(text: String) -> Status {
 /// An address that a request may be sent to: never this machine's own.
 fn proxyable(ip: &str) -> Result<IpAddr, Status> {
     let refused = || Status::bad_request("address not allowed");
-    let ip: IpAddr = ip.parse().map_err(|_| refused())?;
+    // An IPv4 address may stand in IPv6's clothes (CVE-2020-8562 and its like).
+    let ip = ip.parse::<IpAddr>().map_err(|_| refused())?.to_canonical();
     let local = match ip {
         IpAddr::V4(ip) => ip.is_link_local(),
         IpAddr::V6(ip) => ip.is_unicast_link_local(),
@@ -277,7 +278,9 @@ mod tests {
         assert_eq!(of("web", "10.42.0.7"), Ok("10.42.0.7:8080".into()));
         assert_eq!(of("web:81", "fd00::7"), Ok("[fd00::7]:81".into()));
         let refused = Err((400, "address not allowed".into()));
-        for ip in ["", "127.0.0.1", "169.254.169.254", "::1", "fe80::1", "0.0.0.0"] {
+        for ip in
+            ["", "127.0.0.1", "169.254.169.254", "::1", "fe80::1", "0.0.0.0", "::ffff:127.0.0.1", "::ffff:a9fe:a9fe"]
+        {
             assert_eq!(of("web", ip), refused, "{ip}");
         }
         assert_eq!(of("web:http", "10.42.0.7"), Err((400, "invalid port \"http\"".into())));

@@ -4,6 +4,7 @@ use super::request::{Request, usages_are};
 use super::{NODE_CLIENT, NODE_SERVING, add, has};
 use k8s_openapi::api::certificates::v1::{CertificateSigningRequest, CertificateSigningRequestSpec};
 use k8s_openapi::api::core::v1::Node;
+use kybern_api::certificates::EXPIRED_NODES;
 use kybern_reconcile::Error;
 use kybern_reconcile::def::{Access, ControllerDef, Key, Watch};
 use kybern_reconcile::plan::{Plan, change};
@@ -54,8 +55,10 @@ fn verdict(view: &View, spec: &CertificateSigningRequestSpec) -> Result<Option<(
     let request = Request::read(&spec.request.0)?;
     let Some(node) = request.node() else { return Ok(None) };
     let in_group = |group: &str| spec.groups.iter().flatten().any(|g| g == group);
-    let itself = spec.username.as_deref() == Some(request.common_name.as_str()) && in_group("system:nodes");
+    let named = spec.username.as_deref() == Some(request.common_name.as_str());
+    let itself = named && in_group("system:nodes");
     if spec.signer_name == NODE_CLIENT {
+        let itself = itself || named && in_group(EXPIRED_NODES);
         let plain = request.dns_names.is_empty() && request.addresses.is_empty() && !request.other_names;
         if !plain || !usages_are(spec, "client auth") {
             return Ok(None);
