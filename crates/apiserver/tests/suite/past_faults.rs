@@ -151,6 +151,26 @@ async fn nobody_takes_an_address_that_is_not_the_clusters() {
     assert_eq!(world.call("PATCH", &format!("{services}/s"), &taken).await.code, 403);
 }
 
+/// CVE-2021-25737: endpoints named addresses of the node. (Who may write endpoints at all, CVE-2021-25740, is in
+/// the matrix of the default roles.)
+#[tokio::test]
+async fn endpoints_are_no_way_to_a_nodes_own_addresses() {
+    let world = World::start().await;
+    let slices = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices";
+    let endpoints = "/api/v1/namespaces/default/endpoints";
+    for address in ["127.0.0.1", "169.254.169.254", "0.0.0.0", "224.0.0.1"] {
+        let slice = json!({
+            "metadata": {"name": "s"}, "addressType": "IPv4", "endpoints": [{"addresses": [address]}], "ports": [],
+        });
+        let answer = world.call("POST", slices, &slice).await;
+        assert_eq!(answer.code, 422, "EndpointSlice {address}: {}", answer.text());
+        let subset = json!({"addresses": [{"ip": address}], "ports": [{"port": 1}]});
+        let body = json!({"metadata": {"name": "e"}, "subsets": [subset]});
+        let answer = world.call("POST", endpoints, &body).await;
+        assert_eq!(answer.code, 422, "Endpoints {address}: {}", answer.text());
+    }
+}
+
 /// CVE-2019-11254, CVE-2019-11253, CVE-2019-1002100 and their like are bodies in `hostile`; CVE-2019-11250 and
 /// its like, secrets in logs, are in `audit`; this is a Secret that its kind's own errors could show.
 #[tokio::test]
