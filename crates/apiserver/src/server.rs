@@ -97,6 +97,8 @@ pub(crate) struct Inner {
     pub(crate) recovery: Arc<Recovery>,
     /// The nodes that connections go to.
     pub(crate) nodes: Arc<Nodes>,
+    /// What the policies come to on each node.
+    pub(crate) policies: crate::nodes::policy::Policies,
     /// What the nodes said last of what they use.
     pub(crate) usage: crate::usage::Summaries,
     /// The live servers, for the agents.
@@ -146,6 +148,7 @@ impl ApiServer {
             caches,
             metrics: crate::metrics::Metrics::new(parts.metrics),
             nodes: Nodes::new(),
+            policies: crate::nodes::policy::Policies::default(),
             usage: crate::usage::Summaries::default(),
             servers: watch::Sender::new(Vec::new()),
             documents: crate::documents::Documents::default(),

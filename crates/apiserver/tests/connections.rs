@@ -477,3 +477,57 @@ async fn what_nodes_use_is_asked_of_them() {
     let missing = admin(&served.world).get(&metrics, "", "n2").await.expect_err("n2 does not answer");
     assert_eq!((missing.code, missing.message.as_str()), (404, "nodes.metrics.k8s.io \"n2\" not found"));
 }
+
+fn policies_target(resource: &str, subresource: &str, name: &str) -> Target {
+    let group = if resource == "networkpolicies" { "networking.k8s.io" } else { "" };
+    let resource = Resource::new(group, "v1", resource);
+    Target { resource, subresource: subresource.into(), ..pod_target(name) }
+}
+
+/// The stream of a node's policies.
+async fn policies(served: &Served, node: &str) -> Result<tonic::Streaming<pb::PolicyUpdate>, tonic::Status> {
+    let channel = tonic::transport::Endpoint::from_shared(format!("http://{}", served.address)).expect("endpoint");
+    let mut client = NodeClient::new(channel.connect().await.expect("connected"));
+    let mut request = tonic::Request::new(pb::PoliciesRequest {});
+    if !node.is_empty() {
+        request.metadata_mut().insert("authorization", format!("Bearer {node}").parse().expect("a header"));
+    }
+    Ok(client.policies(request).await?.into_inner())
+}
+
+#[tokio::test]
+async fn a_node_is_told_the_policies_of_its_own_pods_and_only_those() {
+    let served = serve().await;
+    let refused = policies(&served, "").await.expect_err("only nodes are told");
+    assert_eq!(refused.code(), tonic::Code::PermissionDenied);
+    let (mut n1, mut n2) = (policies(&served, "n1").await.expect("told"), policies(&served, "n2").await.expect("told"));
+    let first = n1.message().await.expect("a message").expect("an update");
+    assert!(first.whole && first.policies.is_empty());
+    assert_eq!(first.pods, [pb::PolicyPod { name: "default/web".into(), policies: Vec::new() }]);
+    let other = n2.message().await.expect("a message").expect("an update");
+    assert_eq!(other, pb::PolicyUpdate { whole: true, ..Default::default() }, "n2 has no pods, and is told of none");
+
+    let admin = admin(&served.world);
+    let policy = json!({ "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+        "metadata": { "name": "p", "namespace": "default" },
+        "spec": { "podSelector": {}, "ingress": [{ "from": [{ "podSelector": { "matchLabels": { "role": "client" } } }] }] } });
+    let create = Write::Create(policy.to_string().into());
+    admin.write(&policies_target("networkpolicies", "", ""), create).await.expect("a policy");
+    let update = n1.message().await.expect("a message").expect("an update");
+    assert!(!update.whole && update.policies[0].ingress && !update.policies[0].egress);
+    assert_eq!(update.pods[0].policies, ["default/p"]);
+    assert!(update.sets[0].fresh && update.sets[0].add.is_empty(), "no client yet: {update:?}");
+
+    let mut client = objects::pod("client");
+    client["metadata"]["labels"] = json!({ "role": "client" });
+    client["spec"]["nodeName"] = json!("n2");
+    admin.write(&pod_target(""), Write::Create(client.to_string().into())).await.expect("a pod");
+    let update = n2.message().await.expect("a message").expect("an update");
+    assert_eq!(update.pods[0].policies, ["default/p"], "a pod comes with the policies that were there before it");
+    let status = json!({ "status": { "podIP": "10.42.1.7", "podIPs": [{ "ip": "10.42.1.7" }] } });
+    let patch = Write::Patch(MERGE_PATCH, status.to_string().into());
+    admin.write(&policies_target("pods", "status", "client"), patch).await.expect("a status");
+    let update = n1.message().await.expect("a message").expect("an update");
+    let member = pb::SetMember { address: u32::from(std::net::Ipv4Addr::new(10, 42, 1, 7)), port: 0 };
+    assert_eq!((update.sets[0].add.as_slice(), update.pods.len(), update.policies.len()), (&[member][..], 0, 0));
+}

@@ -237,7 +237,13 @@ impl Agent {
         tasks.spawn(node.run(tasks.cancel.clone()));
     }
 
-    fn network(&self, informers: &InformerSet, mine: Arc<Informer>, cancel: &CancellationToken) -> Result<NodeNetwork> {
+    fn network(
+        &self,
+        feed: &Feed,
+        informers: &InformerSet,
+        mine: Arc<Informer>,
+        cancel: &CancellationToken,
+    ) -> Result<NodeNetwork> {
         let paths = self.config.paths();
         let ipv4 = |a: Option<&IpAddr>| match a {
             Some(IpAddr::V4(a)) => Ok(*a),
@@ -245,6 +251,7 @@ impl Agent {
         };
         let program = std::env::current_exe().map_err(Error::file("find", Path::new("/proc/self/exe")))?;
         let config = NetworkConfig {
+            feed: feed.clone(),
             node: self.config.name.clone(),
             address: ipv4(Some(&self.config.node_ip))?,
             cluster_cidr: self.networks.pods,
@@ -310,7 +317,7 @@ impl Agent {
         let pods = Resource::new("", "v1", "pods");
         let selection = Selection { fields: format!("spec.nodeName={}", self.config.name), ..Selection::default() };
         let mine = Informer::start(transport.clone(), pods.clone(), selection, None, cancel.clone());
-        let network = match self.network(&informers, Arc::clone(&mine), cancel) {
+        let network = match self.network(feed, &informers, Arc::clone(&mine), cancel) {
             Ok(network) => network,
             Err(e) => return tracing::error!(error = %e, "no pod network"),
         };

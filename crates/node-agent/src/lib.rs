@@ -23,6 +23,7 @@ pub mod network;
 pub mod node;
 pub mod offline;
 pub mod pods;
+pub mod policy;
 pub mod proxy;
 pub mod references;
 pub mod runtime;

@@ -3,7 +3,9 @@
 
 use crate::cni::{self, Backend, NetConf, Overlay, Paths, Peer};
 use crate::dns::{self, Dns, Upstream, Zone};
+use crate::feed::Feed;
 use crate::net::link::Links;
+use crate::policy;
 use crate::proxy::{HealthChecks, Model, Network, Nft, Proxy};
 use futures::future::select_all;
 use ipnet::Ipv4Net;
@@ -30,6 +32,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// What the node's network is made of.
 #[derive(Debug, Clone)]
 pub struct NetworkConfig {
+    /// Where the network policies come from.
+    pub feed: Feed,
     /// The node's name.
     pub node: String,
     /// The node's address.
@@ -82,9 +86,10 @@ impl NodeNetwork {
             (mine, Model::pod),
             (nodes, Model::node),
         ];
-        let proxy = run_proxy(config.clone(), sources, own);
+        let proxy = run_proxy(config.clone(), sources, own.clone());
         spawn(cancel, overlay);
         spawn(cancel, proxy);
+        spawn(cancel, run_policies(config.clone(), watched.clone(), own));
         spawn(cancel, run_dns(config, services, slices, cancel.clone()));
         Self { ready: watched }
     }
@@ -182,8 +187,21 @@ async fn follow_peers(node: &str, nodes: &Informer, mut overlay: Overlay) {
     }
 }
 
+/// Begins when the doors are closed.
+async fn run_policies(
+    config: NetworkConfig,
+    mut closed: watch::Receiver<bool>,
+    mut own: watch::Receiver<Option<Peer>>,
+) {
+    let Some(me) = known(&mut own).await else { return };
+    if closed.wait_for(|closed| *closed).await.is_ok() {
+        policy::run(config.feed, me.pods, cni::ipam::directory(&config.data_dir)).await;
+    }
+}
+
 async fn prepare(config: &NetworkConfig, me: Peer) -> io::Result<Overlay> {
     let under = Links::open()?.with_address(IpAddr::V4(config.address)).await?;
+    policy::close(&Nft::default(), me.pods).await.map_err(io::Error::other)?;
     let overlay = Overlay::start(Peer { address: config.address, ..me }, config.backend).await?;
     let conf = NetConf {
         cni_version: "1.0.0".into(),

@@ -15,13 +15,13 @@ use kybern_authn::Credentials;
 use kybern_wire::node::node_server::{Node, NodeServer};
 use kybern_wire::node::relay_server::RelayServer;
 use kybern_wire::node::{
-    Blob, BlobChunk, BlobRequest, CallRequest, CallResponse, FeedEvent, FeedRequest, FromNode, ServerList,
-    ServersRequest, ToNode, from_node, open,
+    Blob, BlobChunk, BlobRequest, CallRequest, CallResponse, FeedEvent, FeedRequest, FromNode, PoliciesRequest,
+    PolicyUpdate, ServerList, ServersRequest, ToNode, from_node, open,
 };
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio_stream::wrappers::{UnboundedReceiverStream, WatchStream};
+use tokio_stream::wrappers::{ReceiverStream, UnboundedReceiverStream, WatchStream};
 use tonic::server::NamedService;
 use tonic::{Request, Response, Streaming};
 use tower_service::Service;
@@ -144,6 +144,7 @@ impl Node for NodeDoor {
     type ReverseStream = Answers<ToNode>;
     type ServersStream = Answers<ServerList>;
     type BlobStream = Answers<BlobChunk>;
+    type PoliciesStream = Answers<PolicyUpdate>;
 
     async fn feed(
         &self,
@@ -210,5 +211,17 @@ impl Node for NodeDoor {
         });
         let chunks = futures::stream::iter([Ok(head)]).chain(rest);
         Ok(Response::new(chunks.take_until(self.0.0.drain.clone().cancelled_owned()).boxed()))
+    }
+
+    async fn policies(
+        &self,
+        request: Request<PoliciesRequest>,
+    ) -> Result<Response<Self::PoliciesStream>, tonic::Status> {
+        let user = self.user(&request, "/kybern.node.v1.Node/Policies").await?;
+        let node = user.node_name().filter(|node| !node.is_empty());
+        let node = node.ok_or_else(|| tonic::Status::permission_denied("not a node"))?;
+        let (updates, task) = self.0.0.policies.follow(&self.0, node);
+        self.spawn(task);
+        Ok(Response::new(ReceiverStream::new(updates).map(Ok).boxed()))
     }
 }

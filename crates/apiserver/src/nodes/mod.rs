@@ -5,6 +5,7 @@
 
 mod frames;
 pub mod peers;
+pub(crate) mod policy;
 
 use bytes::Bytes;
 use frames::{ToNodeQueue, close_reason, to_body};

@@ -1,8 +1,9 @@
-//! Host-local addresses: one file per address that names its owner, under a lock. Survives restarts,
+//! Host-local addresses: one file per address that names its owner and its pod, under a lock. Survives restarts,
 //! never hands an address out twice, and goes round so that a freed address rests before it is used again.
 
 use ipnet::Ipv4Net;
 use nix::fcntl::{Flock, FlockArg};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::net::Ipv4Addr;
@@ -24,18 +25,19 @@ impl Addresses {
     /// # Errors
     /// When the directory can't be made or locked.
     pub fn open(dir: &Path, network: Ipv4Net) -> io::Result<Self> {
-        let dir = dir.join("addresses");
+        let dir = directory(dir);
         std::fs::create_dir_all(&dir)?;
         let file = File::options().create(true).append(true).open(dir.join("lock"))?;
         let lock = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, e)| io::Error::from(e))?;
         Ok(Self { dir, network, _lock: lock })
     }
 
-    /// The owner's address: the one it has, or the next free one after the last handed out.
+    /// The owner's address: the one it has, or the next free one after the last handed out. `pod` is the
+    /// pod's `namespace/name`, for [`pods`].
     ///
     /// # Errors
     /// `QuotaExceeded` when all addresses are taken, or a write error.
-    pub fn allocate(&self, owner: &str) -> io::Result<Ipv4Addr> {
+    pub fn allocate(&self, owner: &str, pod: &str) -> io::Result<Ipv4Addr> {
         if let Some(known) = self.find(owner)? {
             return Ok(known);
         }
@@ -50,7 +52,7 @@ impl Addresses {
         for candidate in candidates.map(Ipv4Addr::from) {
             match File::options().write(true).create_new(true).open(self.dir.join(candidate.to_string())) {
                 Ok(mut file) => {
-                    io::Write::write_all(&mut file, owner.as_bytes())?;
+                    io::Write::write_all(&mut file, format!("{owner}\n{pod}").as_bytes())?;
                     std::fs::write(self.dir.join(LAST), candidate.to_string())?;
                     return Ok(candidate);
                 }
@@ -80,12 +82,43 @@ impl Addresses {
         for entry in std::fs::read_dir(&self.dir)? {
             let entry = entry?;
             let Some(address) = entry.file_name().to_str().and_then(|n| n.parse::<Ipv4Addr>().ok()) else { continue };
-            if std::fs::read(entry.path()).is_ok_and(|text| text == owner.as_bytes()) {
+            if std::fs::read_to_string(entry.path()).is_ok_and(|text| parts(&text).0 == owner) {
                 return Ok(Some(address));
             }
         }
         Ok(None)
     }
+}
+
+/// Where the addresses below `dir` are kept.
+pub fn directory(dir: &Path) -> PathBuf {
+    dir.join("addresses")
+}
+
+/// The pods (`namespace/name`) that have addresses in a [`directory`]. Takes no lock: an address that is being
+/// given out or back may be there or not.
+///
+/// # Errors
+/// When the directory can't be read.
+pub fn pods(directory: &Path) -> io::Result<BTreeMap<Ipv4Addr, String>> {
+    let mut found = BTreeMap::new();
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        let Some(address) = entry.file_name().to_str().and_then(|n| n.parse::<Ipv4Addr>().ok()) else { continue };
+        match std::fs::read_to_string(entry.path()) {
+            Ok(text) => drop(found.insert(address, parts(&text).1.to_owned())),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(found)
+}
+
+/// Owner (two lines) and pod of a file.
+fn parts(text: &str) -> (&str, &str) {
+    let first = text.find('\n').map_or(text.len(), |at| at + 1);
+    let end = text[first..].find('\n').map_or(text.len(), |at| first + at);
+    (&text[..end], text[end..].trim_start_matches('\n'))
 }
 
 #[cfg(test)]
@@ -103,15 +136,28 @@ mod tests {
         let dir = scratch("unique");
         let network: Ipv4Net = "10.42.3.0/29".parse().unwrap();
         let open = || Addresses::open(&dir, network).unwrap();
-        let got: Vec<String> = (0..5).map(|i| open().allocate(&format!("c{i}")).unwrap().to_string()).collect();
+        let got: Vec<String> =
+            (0..5).map(|i| open().allocate(&format!("c{i}\neth0"), "d/p").unwrap().to_string()).collect();
         assert_eq!(got, ["10.42.3.2", "10.42.3.3", "10.42.3.4", "10.42.3.5", "10.42.3.6"]);
-        assert_eq!(open().allocate("c1").unwrap().to_string(), "10.42.3.3");
-        assert_eq!(open().allocate("c9").unwrap_err().kind(), io::ErrorKind::QuotaExceeded);
-        open().release("c0").unwrap();
-        open().release("c3").unwrap();
-        open().release("c3").unwrap();
-        assert_eq!(open().allocate("c9").unwrap().to_string(), "10.42.3.2");
-        assert_eq!(open().allocate("c8").unwrap().to_string(), "10.42.3.5");
+        assert_eq!(open().allocate("c1\neth0", "d/p").unwrap().to_string(), "10.42.3.3");
+        assert_eq!(open().allocate("c9\neth0", "d/p").unwrap_err().kind(), io::ErrorKind::QuotaExceeded);
+        open().release("c0\neth0").unwrap();
+        open().release("c3\neth0").unwrap();
+        open().release("c3\neth0").unwrap();
+        assert_eq!(open().allocate("c9\neth0", "d/p").unwrap().to_string(), "10.42.3.2");
+        assert_eq!(open().allocate("c8\neth0", "d/p").unwrap().to_string(), "10.42.3.5");
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn the_pods_of_addresses_are_told() {
+        let dir = scratch("pods");
+        let a = Addresses::open(&dir, "10.42.3.0/24".parse().unwrap()).unwrap();
+        let given = a.allocate("c1\neth1", "d/web").unwrap();
+        a.allocate("c1\neth10", "d/other").unwrap();
+        let pods = pods(&directory(&dir)).unwrap();
+        assert_eq!((pods.len(), pods[&given].as_str()), (2, "d/web"));
+        assert_eq!(a.find("c1\neth1").unwrap(), Some(given));
         std::fs::remove_dir_all(&dir).unwrap();
     }
 
@@ -119,9 +165,9 @@ mod tests {
     fn a_freed_address_rests_before_it_is_used_again() {
         let dir = scratch("rest");
         let a = Addresses::open(&dir, "10.42.3.0/24".parse().unwrap()).unwrap();
-        assert_eq!(a.allocate("a").unwrap().to_string(), "10.42.3.2");
-        a.release("a").unwrap();
-        assert_eq!(a.allocate("b").unwrap().to_string(), "10.42.3.3");
+        assert_eq!(a.allocate("a\neth0", "d/p").unwrap().to_string(), "10.42.3.2");
+        a.release("a\neth0").unwrap();
+        assert_eq!(a.allocate("b\neth0", "d/p").unwrap().to_string(), "10.42.3.3");
         std::fs::remove_dir_all(&dir).unwrap();
     }
 }

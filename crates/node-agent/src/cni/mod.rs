@@ -2,7 +2,7 @@
 //! an address from the node's podCIDR. CNI 1.0.0; also answers as the `loopback` plugin.
 
 mod config;
-mod ipam;
+pub(crate) mod ipam;
 mod plugin;
 mod vxlan;
 

@@ -46,6 +46,8 @@ struct Call {
     container: String,
     netns: Option<PathBuf>,
     interface: String,
+    /// `namespace/name` of the pod, as Kubernetes' runtimes pass it; empty from others.
+    pod: String,
 }
 
 impl Call {
@@ -55,6 +57,7 @@ impl Call {
             container: var("CNI_CONTAINERID"),
             netns: Some(var("CNI_NETNS")).filter(|n| !n.is_empty()).map(PathBuf::from),
             interface: var("CNI_IFNAME"),
+            pod: pod(&var("CNI_ARGS")),
         };
         if call.container.is_empty() || call.interface.is_empty() || call.interface.len() > 15 {
             return Err(Failure::new(
@@ -77,6 +80,15 @@ impl Call {
     fn host_link(&self) -> String {
         let digest = Sha256::digest(self.owner().as_bytes());
         format!("ky{}", hex::encode(&digest[..5]))
+    }
+}
+
+/// The pod in `K8S_POD_NAMESPACE=a;K8S_POD_NAME=b`; empty when there is none.
+fn pod(args: &str) -> String {
+    let arg = |key: &str| args.split(';').find_map(|a| a.strip_prefix(key)?.strip_prefix('='));
+    match (arg("K8S_POD_NAMESPACE"), arg("K8S_POD_NAME")) {
+        (Some(namespace), Some(name)) => format!("{namespace}/{name}"),
+        _ => String::new(),
     }
 }
 
@@ -128,7 +140,7 @@ fn add(conf: &NetConf, call: &Call) -> Result<Value, Failure> {
         return Err(Failure::new(code::INVALID_CONFIG, format!("podCIDR {} has no room for pods", conf.pod_cidr)));
     }
     let sandbox = call.netns()?.to_path_buf();
-    let address = Addresses::open(&conf.data_dir, conf.pod_cidr)?.allocate(&call.owner())?;
+    let address = Addresses::open(&conf.data_dir, conf.pod_cidr)?.allocate(&call.owner(), &call.pod)?;
     match wire(conf, call, &sandbox, address) {
         Ok(mac) => Ok(result(conf, call, address, mac)),
         Err(e) => {
@@ -246,7 +258,7 @@ mod tests {
     }
 
     fn call(id: &str, netns: &str) -> Call {
-        Call { container: id.into(), netns: Some(netns::path(netns)), interface: "eth0".into() }
+        Call { container: id.into(), netns: Some(netns::path(netns)), interface: "eth0".into(), pod: String::new() }
     }
 
     /// Two pods on a bridge in a namespace that plays the node; they reach each other and themselves,
@@ -284,9 +296,15 @@ mod tests {
 
     /// ADD without leaving the calling thread's namespace (a test process has many threads).
     fn wire_here(conf: &NetConf, call: &Call) -> io::Result<Ipv4Addr> {
-        let address = Addresses::open(&conf.data_dir, conf.pod_cidr)?.allocate(&call.owner())?;
+        let address = Addresses::open(&conf.data_dir, conf.pod_cidr)?.allocate(&call.owner(), &call.pod)?;
         wire_in(Path::new("/proc/thread-self/ns/net"), conf, call, call.netns.as_deref().unwrap(), address)?;
         Ok(address)
+    }
+
+    #[test]
+    fn a_pod_is_known_by_the_arguments() {
+        assert_eq!(pod("IgnoreUnknown=1;K8S_POD_NAMESPACE=a;K8S_POD_NAME=b;K8S_POD_UID=x"), "a/b");
+        assert_eq!(pod("K8S_POD_NAME=b"), "");
     }
 
     #[test]

@@ -21,13 +21,14 @@ use kybern_client::http::{list_pages, object_path, push_query};
 use kybern_client::transport::{List, Resource, Selection, Target, Transport, WatchEvent, Write};
 use kybern_client::wire;
 use kybern_wire::node::node_client::NodeClient;
-use kybern_wire::node::{CallRequest, CallResponse, Subscribe};
+use kybern_wire::node::{CallRequest, CallResponse, PoliciesRequest, PolicyUpdate, Subscribe};
 use servers::Servers;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use subscriptions::Subscriptions;
 use tokio::sync::{Notify, watch};
+use tonic::Streaming;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
 
@@ -107,6 +108,15 @@ impl Feed {
     /// The API addresses of all live servers as last heard.
     pub fn servers(&self) -> watch::Receiver<Vec<String>> {
         self.shared.servers.watch()
+    }
+    /// What the network policies come to for this node's pods, from the server that carries the feed.
+    ///
+    /// # Errors
+    /// When the server refuses or is lost.
+    pub async fn policies(&self) -> Result<Streaming<PolicyUpdate>, Status> {
+        let mut client = self.shared.client(self.shared.connected().await);
+        let request = self.shared.request(PoliciesRequest {});
+        Ok(client.policies(request).await.map_err(|e| of_grpc(&e))?.into_inner())
     }
     /// One API request.
     ///

@@ -30,6 +30,7 @@ impl Node for FakeServer {
     type ReverseStream = Answers<ToNode>;
     type ServersStream = Answers<ServerList>;
     type BlobStream = Answers<BlobChunk>;
+    type PoliciesStream = Answers<PolicyUpdate>;
 
     async fn feed(
         &self,
@@ -65,6 +66,10 @@ impl Node for FakeServer {
             }));
         }
         Ok(Response::new(CallResponse { code: 200, body: body.into() }))
+    }
+
+    async fn policies(&self, _: Request<PoliciesRequest>) -> Result<Response<Self::PoliciesStream>, tonic::Status> {
+        Err(tonic::Status::unimplemented("not here"))
     }
 
     async fn reverse(&self, _: Request<Streaming<FromNode>>) -> Result<Response<Self::ReverseStream>, tonic::Status> {

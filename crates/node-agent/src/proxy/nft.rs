@@ -29,6 +29,15 @@ impl Default for Nft {
 }
 
 impl Nft {
+    /// Is there such a table?
+    ///
+    /// # Errors
+    /// When nft can't be run.
+    pub async fn holds(&self, family: &str, table: &str) -> Result<bool, NftError> {
+        let mut command = Command::new(&self.program);
+        command.args(["list", "table", family, table]).stdout(Stdio::null()).stderr(Stdio::null());
+        Ok(command.kill_on_drop(true).status().await.map_err(NftError::Run)?.success())
+    }
     /// Applies a transaction.
     ///
     /// # Errors

@@ -1,0 +1,228 @@
+use super::*;
+use crate::net::netns;
+use crate::proxy::Nft;
+use kybern_wire::node::{AddressSet, PolicyPod, PolicyRules, PolicyUpdate, SetMember};
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::Command;
+use std::time::Duration;
+
+const A: Ipv4Addr = Ipv4Addr::new(10, 42, 1, 2);
+const B: Ipv4Addr = Ipv4Addr::new(10, 42, 1, 3);
+
+fn own() -> Ipv4Net {
+    "10.42.1.0/24".parse().unwrap()
+}
+
+fn pod(name: &str, policies: &[&str]) -> PolicyPod {
+    PolicyPod { name: name.into(), policies: policies.iter().map(|p| (*p).to_owned()).collect() }
+}
+
+fn set(id: &str, with_ports: bool, members: &[(Ipv4Addr, u32)]) -> AddressSet {
+    let add = members.iter().map(|(a, port)| SetMember { address: u32::from(*a), port: *port }).collect();
+    AddressSet { id: id.into(), with_ports, fresh: true, add, remove: Vec::new() }
+}
+
+fn numbered(protocol: &str, first: u32, last: u32) -> PolicyPort {
+    PolicyPort { protocol: protocol.into(), first, last, targets: String::new() }
+}
+
+fn addresses() -> BTreeMap<Ipv4Addr, String> {
+    BTreeMap::from([(A, "d/a".to_owned()), (B, "d/b".to_owned())])
+}
+
+/// `b` accepts what `rule` says.
+fn world(rule: Option<PolicyRule>, sets: Vec<AddressSet>) -> Told {
+    let mut told = Told::default();
+    let policies = vec![PolicyRules {
+        name: "d/p".into(),
+        ingress: true,
+        from: rule.into_iter().collect(),
+        ..PolicyRules::default()
+    }];
+    told.take(PolicyUpdate {
+        whole: true,
+        pods: vec![pod("d/a", &[]), pod("d/b", &["d/p"])],
+        policies,
+        sets,
+        ..PolicyUpdate::default()
+    });
+    told
+}
+
+#[test]
+fn a_pod_that_nobody_told_of_has_no_door_and_an_unknown_policy_closes_one() {
+    let mut told = Told::default();
+    told.take(PolicyUpdate { whole: true, pods: vec![pod("d/a", &["d/lost"])], ..PolicyUpdate::default() });
+    let rules = Ruleset::of(&told, &addresses());
+    assert_eq!(rules.doors.keys().map(|(_, a)| *a).collect::<Vec<_>>(), [A, A]);
+    assert_eq!(rules.chains["ingress-10-42-1-2"], ["ct original ip saddr 10.42.1.2 accept", "drop"]);
+}
+
+#[test]
+fn a_new_member_is_one_element() {
+    let peers = PolicyRule { sets: vec!["aa".into()], any_port: true, ..PolicyRule::default() };
+    let mut told = world(Some(peers), vec![set("aa", false, &[(A, 0)])]);
+    let before = Ruleset::of(&told, &addresses());
+    told.take(PolicyUpdate {
+        sets: vec![AddressSet { fresh: false, ..set("aa", false, &[(Ipv4Addr::new(10, 42, 9, 9), 0)]) }],
+        ..PolicyUpdate::default()
+    });
+    let text = Ruleset::of(&told, &addresses()).since(&before);
+    assert_eq!(text, "add element ip kybern-policy s-aa { 10.42.9.9 }\n");
+    let after = Ruleset::of(&told, &addresses());
+    assert_eq!(after.since(&after), "");
+}
+
+#[test]
+fn what_cannot_be_expressed_accepts_nothing() {
+    let block = |cidr: &str| PolicyBlock { cidr: cidr.into(), except: Vec::new() };
+    let rule = PolicyRule {
+        sets: vec!["gone".into()],
+        blocks: vec![block("fd00::/8"), block("x; accept")],
+        ports: vec![numbered("ICMP", 1, 1), numbered("TCP", 70_000, 70_000)],
+        ..PolicyRule::default()
+    };
+    assert!(lines(Ingress, &rule, &BTreeMap::new()).is_empty());
+    let told = world(None, vec![set("x y", false, &[])]);
+    assert!(told.sets.is_empty(), "an id that is no name is left out");
+}
+
+/// A node with two pods on a bridge, for real packets.
+struct Node(String);
+
+fn ip(line: &str) -> io::Result<()> {
+    let out = Command::new("ip").args(line.split(' ')).output()?;
+    match out.status.success() {
+        true => Ok(()),
+        false => Err(io::Error::other(format!("ip {line}: {}", String::from_utf8_lossy(&out.stderr)))),
+    }
+}
+
+impl Node {
+    fn new() -> Self {
+        let node = Self(format!("kybern-pol-{}", std::process::id()));
+        for part in ["n", "a", "b"] {
+            netns::create(&node.part(part)).unwrap();
+        }
+        let name = node.0.clone();
+        netns::run_in(&netns::path(&node.part("n")), move || {
+            ip("link set lo up")?;
+            ip("link add br0 type bridge")?;
+            ip("addr add 10.42.1.1/24 dev br0")?;
+            ip("link set br0 up")?;
+            for (part, address) in [("a", A), ("b", B)] {
+                ip(&format!("link add v{part} type veth peer name eth0 netns {name}-{part}"))?;
+                ip(&format!("link set v{part} master br0 up"))?;
+                netns::run_in(&netns::path(&format!("{name}-{part}")), move || {
+                    ip("link set lo up")?;
+                    ip(&format!("addr add {address}/24 dev eth0"))?;
+                    ip("link set eth0 up")?;
+                    ip("route add default via 10.42.1.1")
+                })?;
+            }
+            std::fs::write("/proc/sys/net/ipv4/ip_forward", "1")?;
+            std::fs::write("/proc/sys/net/bridge/bridge-nf-call-iptables", "1")
+        })
+        .unwrap();
+        node
+    }
+
+    fn part(&self, part: &str) -> String {
+        format!("{}-{part}", self.0)
+    }
+
+    fn run<T: Send + 'static>(
+        &self,
+        part: &str,
+        work: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        netns::run_in(&netns::path(&self.part(part)), work)
+    }
+
+    fn apply(&self, text: String) {
+        let work = move || async move { Nft::default().apply(&text).await.map_err(io::Error::other) };
+        netns::run_in_async(&netns::path(&self.part("n")), work).unwrap();
+    }
+
+    /// Does a connection come about from this part of the node?
+    fn reaches(&self, from: &str, to: SocketAddr) -> bool {
+        self.run(from, move || TcpStream::connect_timeout(&to, Duration::from_millis(300))).is_ok()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        for part in ["n", "a", "b"] {
+            netns::delete(&self.part(part)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn packets_follow_the_rules_from_the_first_and_on_connections_that_run() {
+    use std::io::{Read, Write};
+    let node = Node::new();
+    let mut kernel = Ruleset::default();
+    let mut put = |told: &Told, addresses: &BTreeMap<Ipv4Addr, String>| {
+        let next = Ruleset::of(told, addresses);
+        node.apply(next.since(&kernel));
+        kernel = next;
+    };
+    node.apply(bridge(true));
+    node.apply(base(own()));
+    node.apply("table ip nat { chain p { type nat hook prerouting priority dstnat; ip daddr 10.43.0.7 tcp dport 80 dnat ip to 10.42.1.3:8080;\n }\n }\n".into());
+    let listener = node.run("b", || TcpListener::bind((B, 8080))).unwrap();
+    let (direct, service) = (SocketAddr::from((B, 8080)), SocketAddr::from(([10, 43, 0, 7], 80)));
+    assert!(!node.reaches("a", direct), "closed while nothing is known");
+    assert!(node.reaches("n", direct), "the node itself always reaches its pods");
+
+    let open = PolicyRule { anybody: true, any_port: true, ..PolicyRule::default() };
+    put(&world(Some(open), Vec::new()), &addresses());
+    assert!(node.reaches("a", direct) && node.reaches("a", service), "open to everybody");
+    let mut running = node.run("a", move || TcpStream::connect(service)).unwrap();
+    running.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    let mut accepted = (0..4).map(|_| listener.accept().unwrap().0).last().unwrap();
+    accepted.write_all(b"1").unwrap();
+    let mut byte = [0];
+    running.read_exact(&mut byte).unwrap();
+
+    put(&world(None, Vec::new()), &addresses());
+    assert!(!node.reaches("a", direct) && !node.reaches("a", service), "denied, by address and by Service");
+    accepted.write_all(b"2").unwrap();
+    assert!(running.read_exact(&mut byte).is_err(), "a connection that runs is cut in both directions");
+
+    let targets = PolicyRule {
+        sets: vec!["aa".into()],
+        ports: vec![PolicyPort { protocol: "TCP".into(), targets: "bb".into(), ..PolicyPort::default() }],
+        ..PolicyRule::default()
+    };
+    put(&world(Some(targets), vec![set("aa", false, &[(A, 0)]), set("bb", true, &[(B, 8080)])]), &addresses());
+    assert!(node.reaches("a", direct) && node.reaches("a", service), "by selector and a port's name");
+    let except = PolicyBlock { cidr: "10.0.0.0/8".into(), except: vec!["10.42.1.2/32".into()] };
+    let blocked = PolicyRule { blocks: vec![except], any_port: true, ..PolicyRule::default() };
+    put(&world(Some(blocked), Vec::new()), &addresses());
+    assert!(!node.reaches("a", direct), "an exception of a block");
+    let ranged = PolicyRule { anybody: true, ports: vec![numbered("TCP", 8000, 8079)], ..PolicyRule::default() };
+    put(&world(Some(ranged.clone()), Vec::new()), &addresses());
+    assert!(!node.reaches("a", direct), "a port outside the range");
+    let ranged = PolicyRule { ports: vec![numbered("TCP", 8000, 8080), numbered("SCTP", 0, 0)], ..ranged };
+    put(&world(Some(ranged), Vec::new()), &addresses());
+    assert!(node.reaches("a", direct), "a port inside the range");
+
+    let a = node.run("a", || UdpSocket::bind((A, 5000))).unwrap();
+    let b = node.run("b", || UdpSocket::bind((B, 5000))).unwrap();
+    [&a, &b].iter().for_each(|s| s.set_read_timeout(Some(Duration::from_millis(300))).unwrap());
+    a.send_to(b"x", (B, 5000)).unwrap();
+    assert!(b.recv_from(&mut byte).is_err(), "another protocol");
+    let b_begins = b.send_to(b"x", (A, 5000)).and_then(|_| a.recv_from(&mut byte));
+    assert!(b_begins.is_ok(), "what the selected pod begins is free");
+    a.send_to(b"y", (B, 5000)).unwrap();
+    assert!(b.recv_from(&mut byte).is_ok(), "and is answered");
+
+    let (_other, back) = (node.run("a", || TcpListener::bind((A, 9000))).unwrap(), SocketAddr::from((A, 9000)));
+    assert!(node.reaches("b", back), "the other pod is open");
+    put(&world(None, Vec::new()), &BTreeMap::from([(B, "d/b".to_owned())]));
+    assert!(!node.reaches("b", back), "an address that was given back is closed");
+    put(&Told::default(), &BTreeMap::new());
+}
