@@ -20,6 +20,7 @@ mod ingress;
 mod inotify;
 pub mod net;
 pub mod network;
+pub mod nft;
 pub mod node;
 pub mod offline;
 pub mod pods;

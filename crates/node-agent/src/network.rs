@@ -5,8 +5,9 @@ use crate::cni::{self, Backend, NetConf, Overlay, Paths, Peer};
 use crate::dns::{self, Dns, Upstream, Zone};
 use crate::feed::Feed;
 use crate::net::link::Links;
+use crate::nft::Table;
 use crate::policy;
-use crate::proxy::{HealthChecks, Model, Network, Nft, Proxy};
+use crate::proxy::{self, HealthChecks, Model, Network, Proxy};
 use futures::future::select_all;
 use ipnet::Ipv4Net;
 use kybern_api::object::{EventType, Object};
@@ -193,15 +194,22 @@ async fn run_policies(
     mut closed: watch::Receiver<bool>,
     mut own: watch::Receiver<Option<Peer>>,
 ) {
-    let Some(me) = known(&mut own).await else { return };
-    if closed.wait_for(|closed| *closed).await.is_ok() {
-        policy::run(config.feed, me.pods, cni::ipam::directory(&config.data_dir)).await;
+    if closed.wait_for(|closed| *closed).await.is_err() {
+        return;
+    }
+    let directory = cni::ipam::directory(&config.data_dir);
+    while let Some(me) = known(&mut own).await {
+        tokio::select! {
+            () = policy::run(config.feed.clone(), me.pods, &directory) => return,
+            // Another pod network has a table of its own.
+            Ok(()) = own.changed() => {}
+        }
     }
 }
 
 async fn prepare(config: &NetworkConfig, me: Peer) -> io::Result<Overlay> {
     let under = Links::open()?.with_address(IpAddr::V4(config.address)).await?;
-    policy::close(&Nft::default(), me.pods).await.map_err(io::Error::other)?;
+    policy::close(me.pods).await.map_err(io::Error::other)?;
     let overlay = Overlay::start(Peer { address: config.address, ..me }, config.backend).await?;
     let conf = NetConf {
         cni_version: "1.0.0".into(),
@@ -221,7 +229,8 @@ type Source = (Arc<Informer>, fn(&mut Model, EventType, &Object) -> Result<(), s
 async fn run_proxy(config: NetworkConfig, sources: [Source; 4], mut own: watch::Receiver<Option<Peer>>) {
     let own_pods = known(&mut own).await.map(|p| p.pods);
     let network = Network { pods: config.cluster_cidr, own_pods, services: config.service_cidr, dns: config.dns };
-    let mut proxy = Proxy::new(&config.node, network, Nft::default());
+    let table = table().await;
+    let mut proxy = Proxy::new(&config.node, network, table);
     let mut checks = HealthChecks::default();
     for (informer, _) in &sources {
         informer.synced().await;
@@ -237,13 +246,31 @@ async fn run_proxy(config: NetworkConfig, sources: [Source; 4], mut own: watch::
             Ok(changed) => changed.iter().for_each(|key| checks.set(key, proxy.model().health(key))),
             Err(e) => {
                 tracing::error!("service rules are not up to date: {e}; trying again");
+                // Whatever it was, the next transaction does not build on it.
+                proxy.invalidate();
                 tokio::time::sleep(RETRY).await;
                 continue;
             }
         }
         let next = deltas.iter_mut().map(|(deltas, update)| Box::pin(async { (deltas.recv().await, *update) }));
-        let ((Some(d), update), ..) = select_all(next).await else { return };
-        note(&d, |event, object| update(proxy.model(), event, object));
+        tokio::select! {
+            ((delta, update), ..) = select_all(next) => match delta {
+                Some(d) => note(&d, |event, object| update(proxy.model(), event, object)),
+                None => return,
+            },
+            () = proxy.disturbed() => proxy.invalidate(),
+        }
+    }
+}
+
+/// The proxy's table, as soon as the kernel lets it be watched.
+async fn table() -> Table {
+    loop {
+        match Table::open(proxy::TABLE) {
+            Ok(table) => return table,
+            Err(e) => tracing::error!("service rules cannot be watched: {e}; trying again"),
+        }
+        tokio::time::sleep(RETRY).await;
     }
 }
 

@@ -222,6 +222,7 @@ impl Node for NodeDoor {
         let node = node.ok_or_else(|| tonic::Status::permission_denied("not a node"))?;
         let (updates, task) = self.0.0.policies.follow(&self.0, node);
         self.spawn(task);
-        Ok(Response::new(ReceiverStream::new(updates).map(Ok).boxed()))
+        let ended = self.0.0.drain.clone().cancelled_owned();
+        Ok(Response::new(ReceiverStream::new(updates).map(Ok).take_until(ended).boxed()))
     }
 }

@@ -2,12 +2,21 @@
 
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use std::io;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 /// The bridge that joins a node's pods.
 pub const BRIDGE: &str = "kybern0";
+
+/// How the names of the host's ends of pods' links begin.
+pub const LINKS: &str = "ky";
+
+/// The host's end of the veth pair of an address's owner: made of its id, so that DEL finds it again.
+pub(super) fn host_link(owner: &str) -> String {
+    format!("{LINKS}{}", hex::encode(&Sha256::digest(owner.as_bytes())[..5]))
+}
 
 /// Versions of the CNI specification that the plugin speaks, oldest first.
 pub const VERSIONS: &[&str] = &["0.3.1", "0.4.0", "1.0.0"];

@@ -1,6 +1,7 @@
 //! Host-local addresses: one file per address that names its owner and its pod, under a lock. Survives restarts,
 //! never hands an address out twice, and goes round so that a freed address rests before it is used again.
 
+use super::config::host_link;
 use ipnet::Ipv4Net;
 use nix::fcntl::{Flock, FlockArg};
 use std::collections::BTreeMap;
@@ -33,7 +34,7 @@ impl Addresses {
     }
 
     /// The owner's address: the one it has, or the next free one after the last handed out. `pod` is the
-    /// pod's `namespace/name`, for [`pods`].
+    /// pod's `namespace/name`, for [`held`].
     ///
     /// # Errors
     /// `QuotaExceeded` when all addresses are taken, or a write error.
@@ -95,18 +96,30 @@ pub fn directory(dir: &Path) -> PathBuf {
     dir.join("addresses")
 }
 
-/// The pods (`namespace/name`) that have addresses in a [`directory`]. Takes no lock: an address that is being
-/// given out or back may be there or not.
+/// Who has an address.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Holder {
+    /// The pod's `namespace/name`.
+    pub pod: String,
+    /// The node's end of its link.
+    pub link: String,
+}
+
+/// Who has the addresses in a [`directory`]. Takes no lock: an address that is being given out or back may be
+/// there or not.
 ///
 /// # Errors
 /// When the directory can't be read.
-pub fn pods(directory: &Path) -> io::Result<BTreeMap<Ipv4Addr, String>> {
+pub fn held(directory: &Path) -> io::Result<BTreeMap<Ipv4Addr, Holder>> {
     let mut found = BTreeMap::new();
     for entry in std::fs::read_dir(directory)? {
         let entry = entry?;
         let Some(address) = entry.file_name().to_str().and_then(|n| n.parse::<Ipv4Addr>().ok()) else { continue };
         match std::fs::read_to_string(entry.path()) {
-            Ok(text) => drop(found.insert(address, parts(&text).1.to_owned())),
+            Ok(text) => {
+                let (owner, pod) = parts(&text);
+                found.insert(address, Holder { pod: pod.to_owned(), link: host_link(owner) });
+            }
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             Err(e) => return Err(e),
         }
@@ -150,13 +163,14 @@ mod tests {
     }
 
     #[test]
-    fn the_pods_of_addresses_are_told() {
-        let dir = scratch("pods");
+    fn who_holds_an_address_is_told() {
+        let dir = scratch("held");
         let a = Addresses::open(&dir, "10.42.3.0/24".parse().unwrap()).unwrap();
         let given = a.allocate("c1\neth1", "d/web").unwrap();
         a.allocate("c1\neth10", "d/other").unwrap();
-        let pods = pods(&directory(&dir)).unwrap();
-        assert_eq!((pods.len(), pods[&given].as_str()), (2, "d/web"));
+        let held = held(&directory(&dir)).unwrap();
+        let web = Holder { pod: "d/web".into(), link: host_link("c1\neth1") };
+        assert_eq!((held.len(), &held[&given]), (2, &web));
         assert_eq!(a.find("c1\neth1").unwrap(), Some(given));
         std::fs::remove_dir_all(&dir).unwrap();
     }

@@ -1,12 +1,11 @@
 //! The plugin's verbs (CNI specification 1.0.0): ADD, DEL, CHECK, VERSION. Each is idempotent.
 
-use super::config::{BRIDGE, NetConf, VERSIONS};
+use super::config::{BRIDGE, NetConf, VERSIONS, host_link};
 use super::ipam::Addresses;
 use crate::net::link::Links;
 use crate::net::netns;
 use ipnet::Ipv4Net;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
@@ -76,10 +75,8 @@ impl Call {
         format!("{}\n{}", self.container, self.interface)
     }
 
-    /// The host's end of the veth pair: made of the container's id, so that DEL finds it again.
     fn host_link(&self) -> String {
-        let digest = Sha256::digest(self.owner().as_bytes());
-        format!("ky{}", hex::encode(&digest[..5]))
+        host_link(&self.owner())
     }
 }
 

@@ -15,6 +15,7 @@ pub use connect::{Connect, tls_connect};
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use futures::stream::BoxStream;
+use futures::{Stream, StreamExt};
 use kybern_api::error::{Reason, Status};
 use kybern_api::object::Object;
 use kybern_client::http::{list_pages, object_path, push_query};
@@ -28,7 +29,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use subscriptions::Subscriptions;
 use tokio::sync::{Notify, watch};
-use tonic::Streaming;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
 
@@ -109,14 +109,18 @@ impl Feed {
     pub fn servers(&self) -> watch::Receiver<Vec<String>> {
         self.shared.servers.watch()
     }
-    /// What the network policies come to for this node's pods, from the server that carries the feed.
+    /// What the network policies come to for this node's pods, from the server that carries the feed, as long
+    /// as it does.
     ///
     /// # Errors
     /// When the server refuses or is lost.
-    pub async fn policies(&self) -> Result<Streaming<PolicyUpdate>, Status> {
-        let mut client = self.shared.client(self.shared.connected().await);
+    pub async fn policies(&self) -> Result<impl Stream<Item = PolicyUpdate> + Send + use<>, Status> {
+        let mut current = self.shared.current.subscribe();
+        let mut client = self.shared.client(connected(&mut current).await);
         let request = self.shared.request(PoliciesRequest {});
-        Ok(client.policies(request).await.map_err(|e| of_grpc(&e))?.into_inner())
+        let updates = client.policies(request).await.map_err(|e| of_grpc(&e))?.into_inner();
+        let moved = async move { drop(current.changed().await) };
+        Ok(updates.scan((), |(), update| std::future::ready(update.ok())).take_until(moved))
     }
     /// One API request.
     ///
@@ -128,7 +132,7 @@ impl Feed {
         let calling = async {
             let mut lost = Status::new(Reason::ServiceUnavailable, "no server is connected");
             for _ in 0..attempts {
-                let channel = self.shared.connected().await;
+                let channel = connected(&mut self.shared.current.subscribe()).await;
                 match self.shared.call(channel.clone(), request.clone()).await {
                     Err(e) if e.details().is_empty() => lost = transport_failed(&e),
                     Err(e) => return Err(of_grpc(&e)),
@@ -144,19 +148,6 @@ impl Feed {
 }
 
 impl Shared {
-    /// Waits for a server to carry the feed.
-    async fn connected(&self) -> Channel {
-        let mut current = self.current.subscribe();
-        loop {
-            if let Some(channel) = current.borrow_and_update().clone() {
-                return channel;
-            }
-            if current.changed().await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        }
-    }
-
     fn client(&self, channel: Channel) -> NodeClient<Channel> {
         NodeClient::new(channel).max_decoding_message_size(MAX_MESSAGE)
     }
@@ -171,6 +162,18 @@ impl Shared {
 
     async fn call(&self, channel: Channel, request: CallRequest) -> Result<CallResponse, tonic::Status> {
         self.client(channel).call(self.request(request)).await.map(tonic::Response::into_inner)
+    }
+}
+
+/// Waits for a server to carry the feed.
+async fn connected(current: &mut watch::Receiver<Option<Channel>>) -> Channel {
+    loop {
+        if let Some(channel) = current.borrow_and_update().clone() {
+            return channel;
+        }
+        if current.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 }
 

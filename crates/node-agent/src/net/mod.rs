@@ -1,5 +1,6 @@
-//! Linux networking primitives: network namespaces and rtnetlink. Used by the CNI plugin, the VXLAN
-//! overlay and the dev clusters, so that links are made in one place.
+//! Linux networking primitives: network namespaces, rtnetlink and netfilter's netlink. Used by the CNI
+//! plugin, the VXLAN overlay, the packet rules and the dev clusters, so that each is done in one place.
 
 pub mod link;
+pub(crate) mod netfilter;
 pub mod netns;

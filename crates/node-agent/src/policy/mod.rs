@@ -4,21 +4,26 @@
 //! address is let through once the servers have said what holds for the pod. The kernel keeps the rules
 //! while the agent or the servers are away.
 
+mod frame;
+mod rules;
 mod ruleset;
 mod told;
 
-use crate::cni::ipam;
+use crate::cni::ipam::{self, Holder};
 use crate::feed::Feed;
 use crate::inotify::Events;
-use crate::proxy::{Nft, NftError};
+use crate::nft::{NftError, Table};
+use frame::TABLE;
+use futures::StreamExt;
 use ipnet::Ipv4Net;
 use kybern_wire::node::PolicyUpdate;
 use nix::sys::inotify::AddWatchFlags;
-use ruleset::{Ruleset, TABLE};
+use ruleset::Ruleset;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::pin::pin;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
@@ -34,34 +39,38 @@ const FILTERED: &str = "/proc/sys/net/bridge/bridge-nf-call-iptables";
 ///
 /// # Errors
 /// When nft refuses.
-pub async fn close(nft: &Nft, own: Ipv4Net) -> Result<(), NftError> {
-    let filtered = std::fs::read_to_string(FILTERED).is_ok_and(|v| v.trim() == "1");
-    if !filtered {
+pub async fn close(own: Ipv4Net) -> Result<(), NftError> {
+    if !filtered() {
         tracing::error!("{FILTERED} is not 1 (load br_netfilter): pods of this node cannot reach each other");
     }
-    nft.apply(&ruleset::bridge(filtered)).await?;
-    if !nft.holds("ip", TABLE).await? {
-        nft.apply(&ruleset::base(own)).await?;
+    let mut table = Table::open(TABLE).map_err(NftError::Run)?;
+    match table.holds("ip", &frame::stamp(own)).await? {
+        true => Ok(()),
+        false => table.apply(&frame::closed(own, filtered())).await,
     }
-    Ok(())
+}
+
+/// Does the kernel show the rules what travels on the pods' bridge?
+fn filtered() -> bool {
+    std::fs::read_to_string(FILTERED).is_ok_and(|v| v.trim() == "1")
 }
 
 /// Keeps the rules equal to what the servers tell, for the pods that have addresses in `directory`.
-pub async fn run(feed: Feed, own: Ipv4Net, directory: PathBuf) {
-    let (sender, updates) = mpsc::channel(QUEUE);
+pub async fn run(feed: Feed, own: Ipv4Net, directory: &Path) {
+    let (sender, mut updates) = mpsc::channel(QUEUE);
     let _following = AbortOnDropHandle::new(tokio::spawn(follow(feed, sender)));
-    let mut enforcer =
-        Enforcer { nft: Nft::default(), own, told: Told::default(), addresses: BTreeMap::new(), committed: None };
-    let mut updates = Some(updates);
-    while let Some(rest) = updates.take() {
-        match enforcer.run(rest, &directory).await {
-            Ok(()) => return,
-            Err((rest, e)) => {
-                tracing::error!("the pods' addresses cannot be followed: {e}; trying again");
-                updates = Some(rest);
-                tokio::time::sleep(RETRY).await;
-            }
-        }
+    enforce(own, directory, &mut updates).await;
+}
+
+async fn enforce(own: Ipv4Net, directory: &Path, updates: &mut mpsc::Receiver<PolicyUpdate>) {
+    let mut told = Told::default();
+    loop {
+        let failed = match Enforcer::open(own, directory).await {
+            Ok(mut enforcer) => enforcer.run(updates, &mut told).await,
+            Err(e) => e,
+        };
+        tracing::error!("network policies are not up to date: {failed}; trying again");
+        tokio::time::sleep(RETRY).await;
     }
 }
 
@@ -69,8 +78,9 @@ pub async fn run(feed: Feed, own: Ipv4Net, directory: PathBuf) {
 async fn follow(feed: Feed, out: mpsc::Sender<PolicyUpdate>) {
     loop {
         match feed.policies().await {
-            Ok(mut updates) => {
-                while let Ok(Some(update)) = updates.message().await {
+            Ok(updates) => {
+                let mut updates = pin!(updates);
+                while let Some(update) = updates.next().await {
                     if out.send(update).await.is_err() {
                         return;
                     }
@@ -82,71 +92,64 @@ async fn follow(feed: Feed, out: mpsc::Sender<PolicyUpdate>) {
     }
 }
 
-struct Enforcer {
-    nft: Nft,
+struct Enforcer<'a> {
+    table: Table,
     own: Ipv4Net,
-    told: Told,
-    addresses: BTreeMap<Ipv4Addr, String>,
+    directory: &'a Path,
+    given: Events,
+    /// Are there rules of an earlier agent, for which nobody has spoken yet?
+    inherited: bool,
     /// What the kernel has; None: unknown.
     committed: Option<Ruleset>,
 }
 
-type Failed = (mpsc::Receiver<PolicyUpdate>, io::Error);
+impl<'a> Enforcer<'a> {
+    async fn open(own: Ipv4Net, directory: &'a Path) -> io::Result<Self> {
+        std::fs::create_dir_all(directory)?;
+        let given = Events::new()?;
+        given.watch(directory, AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_DELETE)?;
+        let table = Table::open(TABLE)?;
+        let inherited = table.holds("ip", &frame::stamp(own)).await.map_err(io::Error::other)?;
+        Ok(Self { table, own, directory, given, inherited, committed: None })
+    }
 
-impl Enforcer {
-    /// Until nobody tells anything any more.
-    async fn run(&mut self, mut updates: mpsc::Receiver<PolicyUpdate>, directory: &Path) -> Result<(), Failed> {
-        let mut events = match watch(directory) {
-            Ok(events) => events,
-            Err(e) => return Err((updates, e)),
-        };
+    /// Until something fails.
+    async fn run(&mut self, updates: &mut mpsc::Receiver<PolicyUpdate>, told: &mut Told) -> io::Error {
         loop {
-            match ipam::pods(directory) {
-                Ok(addresses) => self.addresses = addresses,
-                Err(e) => return Err((updates, e)),
-            }
-            // Before the first word of a server the rules of an earlier agent stay.
-            if self.told.heard
-                && let Err(e) = self.sync().await
-            {
-                tracing::error!("network policies are not up to date: {e}; trying again");
-                // Whatever it was, the next transaction does not build on it.
-                self.committed = None;
-                tokio::time::sleep(RETRY).await;
-                continue;
+            if let Err(e) = self.sync(told).await {
+                return e;
             }
             tokio::select! {
-                update = updates.recv() => match update {
-                    Some(update) => self.told.take(update),
-                    None => return Ok(()),
+                Some(update) = updates.recv() => told.take(update),
+                changed = self.given.next() => if let Err(e) = changed {
+                    return e;
                 },
-                changed = events.next() => if let Err(e) = changed {
-                    return Err((updates, e));
-                },
+                () = self.table.disturbed() => (self.inherited, self.committed) = (false, None),
             }
             while let Ok(update) = updates.try_recv() {
-                self.told.take(update);
+                told.take(update);
             }
         }
     }
 
-    async fn sync(&mut self) -> Result<(), NftError> {
-        let wanted = Ruleset::of(&self.told, &self.addresses);
+    /// Before the first word of a server, pods that have doors keep them; the others have none, but answer the
+    /// node.
+    async fn sync(&mut self, told: &Told) -> io::Result<()> {
+        let held: BTreeMap<Ipv4Addr, Holder> = ipam::held(self.directory)?;
+        self.inherited &= !told.heard;
+        let wanted = Ruleset::of(told, &held);
         let text = match &self.committed {
             Some(old) => wanted.since(old),
-            None => ruleset::base(self.own) + &wanted.since(&Ruleset::default()),
+            None if self.inherited => wanted.since(&Ruleset::default()),
+            None => frame::closed(self.own, filtered()) + &wanted.since(&Ruleset::default()),
         };
         if !text.is_empty() {
-            self.nft.apply(&text).await?;
+            self.table.apply(&text).await.map_err(io::Error::other)?;
         }
-        self.committed = Some(wanted);
+        self.committed = (!self.inherited).then_some(wanted);
         Ok(())
     }
 }
 
-fn watch(directory: &Path) -> io::Result<Events> {
-    std::fs::create_dir_all(directory)?;
-    let events = Events::new()?;
-    events.watch(directory, AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_DELETE)?;
-    Ok(events)
-}
+#[cfg(test)]
+mod tests;

@@ -1,25 +1,20 @@
-//! From what was told to rules, and from one state of the rules to the next: pure.
-//!
-//! A packet is judged by its connection: who began it (`ct original ip saddr`) and who answers it, behind
-//! any Service (`ct reply ip saddr`, `ct reply proto-src`). So both directions of a connection have one
-//! verdict, replies need no rule of their own, and a change holds for connections that are there already.
-//! One map per direction leads from the pod's address to its verdict; an address that is in none is closed.
+//! From what was told to rules in the [`frame`](super::frame), and from one state of the rules to the next:
+//! pure.
 
-use super::told::{Set, Told};
-use ipnet::{IpNet, Ipv4Net};
-use kybern_wire::node::{PolicyBlock, PolicyPort, PolicyRule};
+use super::frame::Direction::{self, Egress, Ingress};
+use super::frame::TABLE;
+use super::rules::lines;
+use super::told::{Members, Set, Told};
+use crate::cni::ipam::Holder;
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::net::Ipv4Addr;
-
-/// The table, of family `ip`, and of family `bridge`.
-pub(super) const TABLE: &str = "kybern-policy";
 
 /// Elements of one line.
 const CHUNK: usize = 512;
 
-/// Everything in the table that policies decide.
+/// Everything in the tables that policies and pods decide.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Ruleset {
     sets: BTreeMap<String, Set>,
@@ -27,72 +22,16 @@ pub(super) struct Ruleset {
     chains: BTreeMap<String, Vec<String>>,
     /// Verdicts by direction and pod address.
     doors: BTreeMap<(Direction, Ipv4Addr), String>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Direction {
-    Ingress,
-    Egress,
-}
-
-use Direction::{Egress, Ingress};
-
-impl Direction {
-    fn map(self) -> &'static str {
-        match self {
-            Ingress => "ingress",
-            Egress => "egress",
-        }
-    }
-    /// The other side of a connection.
-    fn peer(self) -> &'static str {
-        match self {
-            Ingress => "ct original ip saddr",
-            Egress => "ct reply ip saddr",
-        }
-    }
-}
-
-/// The table's frame, with everything closed. Replaces a table that is there.
-pub(super) fn base(own: Ipv4Net) -> String {
-    let mut out = format!(
-        "table ip {TABLE}\ndelete table ip {TABLE}\n\
-         table ip {TABLE} {{\n\
-         \x20 map ingress {{ type ipv4_addr : verdict; }}\n\
-         \x20 map egress {{ type ipv4_addr : verdict; }}\n"
-    );
-    // What belongs to no connection has no peer that could be judged.
-    let stray = format!(
-        "ct state invalid,untracked ip saddr {own} drop\n    ct state invalid,untracked ip daddr {own} drop\n    ct state invalid,untracked accept"
-    );
-    for (side, priority) in [(Egress, -10), (Ingress, -9)] {
-        let (map, own_side) = match side {
-            Egress => ("egress", Ingress.peer()),
-            Ingress => ("ingress", Egress.peer()),
-        };
-        let _ = write!(
-            out,
-            "  chain {map}-door {{ type filter hook forward priority {priority};\n    {stray}\n    \
-             {own_side} != {own} accept\n    {own_side} vmap @{map}\n    drop\n  }}\n"
-        );
-    }
-    out + "}\n"
-}
-
-/// Pods on one bridge reach each other only as IPv4, where the rules above see it; and without the kernel's
-/// `filtered` bridge traffic, not at all.
-pub(super) fn bridge(filtered: bool) -> String {
-    let unseen = if filtered { "" } else { "    ether type ip drop\n" };
-    format!(
-        "table bridge {TABLE}\ndelete table bridge {TABLE}\n\
-         table bridge {TABLE} {{\n  chain forward {{ type filter hook forward priority 0;\n    \
-         ether type ip6 drop\n{unseen}  }}\n}}\n"
-    )
+    /// Which link may send from which address.
+    sources: BTreeSet<(String, Ipv4Addr)>,
+    /// What connections bear that these rules have let through: made of the rules, so that the same rules
+    /// give the same number, also after a restart. 0 is none.
+    number: u32,
 }
 
 impl Ruleset {
-    /// The rules for pods with these addresses. A pod that was not told of stays closed.
-    pub(super) fn of(told: &Told, addresses: &BTreeMap<Ipv4Addr, String>) -> Self {
+    /// The rules for pods that hold these addresses. A pod that was not told of stays closed.
+    pub(super) fn of(told: &Told, held: &BTreeMap<Ipv4Addr, Holder>) -> Self {
         let mut rules = Self { sets: told.sets.clone(), ..Self::default() };
         for (name, policy) in &told.policies {
             for (direction, list) in [(Ingress, &policy.from), (Egress, &policy.to)] {
@@ -100,13 +39,15 @@ impl Ruleset {
                 rules.chains.insert(policy_chain(direction, name), lines);
             }
         }
-        for (address, pod) in addresses {
-            let Some(policies) = told.pods.get(pod) else { continue };
+        for (address, holder) in held {
+            rules.sources.insert((holder.link.clone(), *address));
+            let Some(policies) = told.pods.get(&holder.pod) else { continue };
             for direction in [Ingress, Egress] {
                 let verdict = rules.door(direction, *address, policies, told);
                 rules.doors.insert((direction, *address), verdict);
             }
         }
+        rules.number = rules.digest();
         rules
     }
 
@@ -129,25 +70,30 @@ impl Ruleset {
         format!("goto {chain}")
     }
 
+    fn digest(&self) -> u32 {
+        let mut hash = Sha256::new();
+        for (id, set) in &self.sets {
+            hash.update(format!("\nset {id}\n"));
+            set.members.iter().for_each(|(address, port)| {
+                hash.update(address.octets());
+                hash.update(port.to_be_bytes());
+            });
+        }
+        for (chain, rules) in &self.chains {
+            hash.update(format!("\nchain {chain}\n{}", rules.join("\n")));
+        }
+        for ((direction, address), verdict) in &self.doors {
+            hash.update(format!("\ndoor {} {address} {verdict}", direction.map()));
+        }
+        let [a, b, c, d, ..]: [u8; 32] = hash.finalize().into();
+        u32::from_be_bytes([a, b, c, d]).max(1)
+    }
+
     /// The transaction that makes `self` out of `old`; empty when they are equal.
     pub(super) fn since(&self, old: &Self) -> String {
         let mut out = String::new();
-        let added = |set: &Set, had: Option<&Set>| match had {
-            Some(had) => set.members.difference(&had.members).copied().collect(),
-            None => set.members.iter().copied().collect::<Vec<_>>(),
-        };
-        for (id, set) in self.sets.iter().filter(|(id, set)| old.sets.get(*id) != Some(set)) {
-            let had = old.sets.get(id);
-            if had.is_none() {
-                let port = if set.with_ports { " . inet_service" } else { "" };
-                let _ = writeln!(out, "add set ip {TABLE} s-{id} {{ type ipv4_addr{port}; }}");
-            }
-            if let Some(had) = had {
-                let gone: Vec<_> = had.members.difference(&set.members).copied().collect();
-                elements(&mut out, "delete", id, set.with_ports, &gone);
-            }
-            elements(&mut out, "add", id, set.with_ports, &added(set, had));
-        }
+        let new_sets = self.sets.iter().filter(|(id, set)| old.sets.get(*id) != Some(set));
+        new_sets.for_each(|(id, set)| set_change(&mut out, id, old.sets.get(id), set));
         let changed = || self.chains.iter().filter(|(name, rules)| old.chains.get(*name) != Some(rules));
         for (name, _) in changed() {
             let _ = writeln!(out, "add chain ip {TABLE} {name}");
@@ -158,15 +104,12 @@ impl Ruleset {
                 let _ = writeln!(out, "add rule ip {TABLE} {name} {rule}");
             }
         }
-        for ((direction, address), verdict) in &old.doors {
-            if self.doors.get(&(*direction, *address)) != Some(verdict) {
-                let _ = writeln!(out, "delete element ip {TABLE} {} {{ {address} }}", direction.map());
-            }
+        self.change_doors(old, &mut out);
+        for (link, address) in old.sources.difference(&self.sources) {
+            let _ = writeln!(out, "delete element bridge {TABLE} sources {{ \"{link}\" . {address} }}");
         }
-        for ((direction, address), verdict) in &self.doors {
-            if old.doors.get(&(*direction, *address)) != Some(verdict) {
-                let _ = writeln!(out, "add element ip {TABLE} {} {{ {address} : {verdict} }}", direction.map());
-            }
+        for (link, address) in self.sources.difference(&old.sources) {
+            let _ = writeln!(out, "add element bridge {TABLE} sources {{ \"{link}\" . {address} }}");
         }
         let gone: Vec<&String> = old.chains.keys().filter(|name| !self.chains.contains_key(*name)).collect();
         for verb in ["flush", "delete"] {
@@ -177,75 +120,61 @@ impl Ruleset {
         for id in old.sets.keys().filter(|id| !self.sets.contains_key(*id)) {
             let _ = writeln!(out, "delete set ip {TABLE} s-{id}");
         }
+        if self.number != old.number {
+            let _ = writeln!(
+                out,
+                "flush set ip {TABLE} judged\nadd element ip {TABLE} judged {{ {0} }}\n\
+                 flush chain ip {TABLE} passed\nadd rule ip {TABLE} passed ct mark set {0}",
+                self.number
+            );
+        }
         out
+    }
+
+    fn change_doors(&self, old: &Self, out: &mut String) {
+        for ((direction, address), verdict) in &old.doors {
+            if self.doors.get(&(*direction, *address)) != Some(verdict) {
+                let _ = writeln!(out, "delete element ip {TABLE} {} {{ {address} }}", direction.map());
+            }
+        }
+        for ((direction, address), verdict) in &self.doors {
+            if old.doors.get(&(*direction, *address)) != Some(verdict) {
+                let _ = writeln!(out, "add element ip {TABLE} {} {{ {address} : {verdict} }}", direction.map());
+            }
+        }
     }
 }
 
-fn elements(out: &mut String, verb: &str, id: &str, with_ports: bool, members: &[(Ipv4Addr, u16)]) {
+fn set_change(out: &mut String, id: &str, old: Option<&Set>, new: &Set) {
+    if old.is_none() {
+        let port = if new.with_ports { " . inet_service" } else { "" };
+        let _ = writeln!(out, "add set ip {TABLE} s-{id} {{ type ipv4_addr{port}; }}");
+    }
+    let none = Members::new();
+    let had = old.map_or(&none, |set| set.members.as_ref());
+    elements(out, "delete", id, new.with_ports, had.difference(&new.members));
+    elements(out, "add", id, new.with_ports, new.members.difference(had));
+}
+
+fn elements<'a>(
+    out: &mut String,
+    verb: &str,
+    id: &str,
+    with_ports: bool,
+    members: impl Iterator<Item = &'a (Ipv4Addr, u16)>,
+) {
+    let shown = |(address, port): &(Ipv4Addr, u16)| match with_ports {
+        true => format!("{address} . {port}"),
+        false => address.to_string(),
+    };
+    let members: Vec<String> = members.map(shown).collect();
     for chunk in members.chunks(CHUNK) {
-        let shown: Vec<String> = chunk
-            .iter()
-            .map(|(address, port)| if with_ports { format!("{address} . {port}") } else { address.to_string() })
-            .collect();
-        let _ = writeln!(out, "{verb} element ip {TABLE} s-{id} {{ {} }}", shown.join(", "));
+        let _ = writeln!(out, "{verb} element ip {TABLE} s-{id} {{ {} }}", chunk.join(", "));
     }
 }
 
 fn policy_chain(direction: Direction, name: &str) -> String {
     format!("policy-{}-{}", direction.map(), hex::encode(&Sha256::digest(name.as_bytes())[..8]))
-}
-
-/// One rule of a policy as nft rules; what cannot be expressed accepts nothing.
-fn lines(direction: Direction, rule: &PolicyRule, sets: &BTreeMap<String, Set>) -> Vec<String> {
-    let mut peers: Vec<String> = Vec::new();
-    if rule.anybody {
-        peers.push(String::new());
-    }
-    let known = rule.sets.iter().filter(|id| sets.get(*id).is_some_and(|s| !s.with_ports));
-    peers.extend(known.map(|id| format!("{} @s-{id} ", direction.peer())));
-    peers.extend(rule.blocks.iter().filter_map(|b| block(direction, b)));
-    let mut ports: Vec<String> = rule.ports.iter().filter_map(|p| port(p, sets)).collect();
-    if rule.any_port {
-        ports.push(String::new());
-    }
-    let join = |peer: &String| ports.iter().map(|port| format!("{peer}{port}accept")).collect::<Vec<_>>();
-    peers.iter().flat_map(join).collect()
-}
-
-fn block(direction: Direction, block: &PolicyBlock) -> Option<String> {
-    let v4 = |text: &String| match text.parse() {
-        Ok(IpNet::V4(net)) => Some(net.trunc()),
-        _ => None,
-    };
-    let whole = v4(&block.cidr)?;
-    let mut out = String::new();
-    if whole.prefix_len() > 0 {
-        let _ = write!(out, "{} {whole} ", direction.peer());
-    }
-    for except in block.except.iter().filter_map(v4) {
-        let _ = write!(out, "{} != {except} ", direction.peer());
-    }
-    Some(out)
-}
-
-fn port(port: &PolicyPort, sets: &BTreeMap<String, Set>) -> Option<String> {
-    let protocol = match port.protocol.as_str() {
-        "TCP" => "tcp",
-        "UDP" => "udp",
-        "SCTP" => "sctp",
-        _ => return None,
-    };
-    let number = |n: u32| u16::try_from(n).ok();
-    let (first, last) = (number(port.first)?, number(port.last)?);
-    Some(match port.targets.as_str() {
-        "" if first == 0 => format!("meta l4proto {protocol} "),
-        "" if first >= last => format!("meta l4proto {protocol} ct reply proto-src {first} "),
-        "" => format!("meta l4proto {protocol} ct reply proto-src {first}-{last} "),
-        id if sets.get(id).is_some_and(|s| s.with_ports) => {
-            format!("meta l4proto {protocol} ct reply ip saddr . ct reply proto-src @s-{id} ")
-        }
-        _ => return None,
-    })
 }
 
 #[cfg(test)]

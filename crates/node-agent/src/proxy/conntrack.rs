@@ -3,35 +3,21 @@
 
 use super::model::{Frontend, ServicePort};
 use super::rules::Change;
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, sendto, socket,
-};
+use crate::net::netfilter::{ACK, DONE, DUMP, ERROR, NESTED, REQUEST, Socket, acknowledged, attribute, find, messages};
 use std::collections::BTreeSet;
 use std::io;
 use std::net::Ipv4Addr;
-use std::os::fd::{AsRawFd, OwnedFd};
 
 /// Netlink subsystem of connection tracking, and its messages.
 const GET: u16 = (1 << 8) | 1;
 const DELETE: u16 = (1 << 8) | 2;
-const ERROR: u16 = 2;
-const DONE: u16 = 3;
-const REQUEST: u16 = 1;
-const ACK: u16 = 4;
-const DUMP: u16 = 0x300;
 /// Attributes of an entry, of a tuple and of its parts.
 const ORIGINAL: u16 = 1;
 const REPLY: u16 = 2;
 const ID: u16 = 12;
 const TUPLE_IP: u16 = 1;
 const TUPLE_PROTOCOL: u16 = 2;
-/// Nested and byte-order flags of an attribute's type.
-const FLAGS: u16 = 0xc000;
-const NESTED: u16 = 0x8000;
 const UDP: u8 = 17;
-const HEADER: usize = 16;
-/// Netlink header and that of netfilter.
-const PREFIX: usize = HEADER + 4;
 
 /// Where the entries of a port may lead.
 #[derive(Debug)]
@@ -100,14 +86,14 @@ impl Port {
 }
 
 fn clean(ports: &[Port]) -> io::Result<()> {
-    let (list, delete) = (Netlink::open()?, Netlink::open()?);
+    let (list, delete) = (Socket::open()?, Socket::open()?);
     list.send(GET, REQUEST | DUMP, &[])?;
-    list.receive(|body| {
-        let Some(flow) = flow(body).filter(|f| ports.iter().any(|p| p.leads_astray(f))) else { return Ok(()) };
+    receive(&list, |entry| {
+        let Some(flow) = flow(entry).filter(|f| ports.iter().any(|p| p.leads_astray(f))) else { return Ok(()) };
         let mut named = attribute(ORIGINAL | NESTED, flow.original);
         named.extend(attribute(ID, flow.id));
         delete.send(DELETE, REQUEST | ACK, &named)?;
-        match delete.receive(|_| Ok(())) {
+        match receive(&delete, |_| Ok(())) {
             // It ended by itself meanwhile.
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
             other => other,
@@ -115,82 +101,17 @@ fn clean(ports: &[Port]) -> io::Result<()> {
     })
 }
 
-struct Netlink(OwnedFd);
-
-impl Netlink {
-    fn open() -> io::Result<Self> {
-        let protocol = SockProtocol::NetlinkNetFilter;
-        let fd = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?;
-        bind(fd.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
-        Ok(Self(fd))
-    }
-
-    fn send(&self, kind: u16, flags: u16, body: &[u8]) -> io::Result<()> {
-        let length = u32::try_from(PREFIX + body.len()).map_err(io::Error::other)?;
-        let mut message = length.to_ne_bytes().to_vec();
-        message.extend(kind.to_ne_bytes());
-        message.extend(flags.to_ne_bytes());
-        message.extend([0; 8]);
-        // Of the netfilter header only the family counts.
-        message.extend([AddressFamily::Inet as u8, 0, 0, 0]);
-        message.extend(body);
-        sendto(self.0.as_raw_fd(), &message, &NetlinkAddr::new(0, 0), MsgFlags::empty())?;
-        Ok(())
-    }
-
-    /// Hands each message's attributes out, until the kernel says that it is done.
-    fn receive(&self, mut each: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
-        let mut buffer = vec![0; 64 * 1024];
-        loop {
-            let n = recv(self.0.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
-            let mut rest = &buffer[..n];
-            while let Some((kind, body, after)) = message(rest) {
-                match kind {
-                    DONE => return Ok(()),
-                    ERROR => return error(body),
-                    _ => each(body.get(PREFIX - HEADER..).unwrap_or_default())?,
-                }
-                rest = after;
+/// Hands each message's attributes out, until the kernel says that it is done.
+fn receive(socket: &Socket, mut each: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        for message in messages(socket.receive(&mut buffer)?) {
+            match message.kind {
+                DONE => return Ok(()),
+                ERROR => return acknowledged(message.body),
+                _ => each(message.attributes())?,
             }
         }
-    }
-}
-
-/// An acknowledgement is an error of number 0.
-fn error(body: &[u8]) -> io::Result<()> {
-    match body.first_chunk().map(|b| i32::from_ne_bytes(*b)) {
-        Some(0) => Ok(()),
-        Some(number) => Err(io::Error::from_raw_os_error(-number)),
-        None => Err(io::ErrorKind::UnexpectedEof.into()),
-    }
-}
-
-/// The first message: its type, what follows the header, and the rest.
-fn message(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
-    let length = usize::try_from(u32::from_ne_bytes(*bytes.first_chunk()?)).ok()?;
-    let kind = u16::from_ne_bytes(*bytes.get(4..)?.first_chunk()?);
-    let body = bytes.get(HEADER..length)?;
-    Some((kind, body, bytes.get(length.next_multiple_of(4)..).unwrap_or_default()))
-}
-
-fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-    let length = u16::try_from(4 + value.len()).unwrap_or(u16::MAX);
-    let mut out = [length.to_ne_bytes(), kind.to_ne_bytes()].concat();
-    out.extend(value);
-    out.resize(out.len().next_multiple_of(4), 0);
-    out
-}
-
-/// The value of the first attribute of this type.
-fn find(mut bytes: &[u8], kind: u16) -> Option<&[u8]> {
-    loop {
-        let length = usize::from(u16::from_ne_bytes(*bytes.first_chunk()?));
-        let found = u16::from_ne_bytes(*bytes.get(2..)?.first_chunk()?) & !FLAGS;
-        let value = bytes.get(4..length)?;
-        if found == kind {
-            return Some(value);
-        }
-        bytes = bytes.get(length.next_multiple_of(4)..)?;
     }
 }
 

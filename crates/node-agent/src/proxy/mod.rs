@@ -7,18 +7,20 @@ mod conntrack;
 mod endpoints;
 mod health;
 mod model;
-mod nft;
 mod rules;
 mod view;
 
 pub use endpoints::Endpoint;
 pub use health::HealthChecks;
 pub use model::{Frontend, HealthCheck, Model, Outside, SERVICE_NAME, ServicePort};
-pub use nft::{Nft, NftError};
 pub use rules::{Change, Network};
 
+use crate::nft::{NftError, Table};
 use claims::{Claims, owner};
 use std::collections::{BTreeMap, BTreeSet};
+
+/// The table's name.
+pub const TABLE: &str = "kybern";
 
 /// Keeps the kernel's rules equal to the model.
 #[derive(Debug)]
@@ -29,13 +31,13 @@ pub struct Proxy {
     committed: BTreeMap<String, ServicePort>,
     claims: Claims,
     dirty: BTreeSet<String>,
-    nft: Nft,
+    nft: Table,
     based: bool,
 }
 
 impl Proxy {
-    /// A proxy for the node `node` with this network.
-    pub fn new(node: &str, network: Network, nft: Nft) -> Self {
+    /// A proxy for the node `node` with this network; its table is [`TABLE`].
+    pub fn new(node: &str, network: Network, nft: Table) -> Self {
         let model = Model::new(node);
         let (committed, claims) = (BTreeMap::new(), Claims::default());
         Self { model, network, committed, claims, dirty: BTreeSet::new(), nft, based: false }
@@ -72,6 +74,11 @@ impl Proxy {
             };
         }
         Ok(std::mem::take(&mut self.dirty))
+    }
+
+    /// Waits until somebody else has changed the table; then [`Proxy::invalidate`] is due.
+    pub async fn disturbed(&mut self) {
+        self.nft.disturbed().await;
     }
 
     /// Forgets what the kernel has: the next [`Proxy::sync`] writes the whole table anew.
@@ -115,3 +122,6 @@ impl Proxy {
         self.committed.range(prefix.clone()..).take_while(move |(k, _)| k.starts_with(&prefix))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -30,9 +30,13 @@ impl Strategy for NetworkPolicy {
     }
     fn default(&self, obj: &mut Value) {
         let Some(spec) = obj.get_mut("spec") else { return };
-        let egress = !tree::list(spec, "egress").is_empty();
-        let types = if egress { vec!["Ingress", "Egress"] } else { vec!["Ingress"] };
-        tree::set_if_absent(spec, "policyTypes", types);
+        if tree::list(spec, "policyTypes").is_empty() {
+            let egress = !tree::list(spec, "egress").is_empty();
+            let types = if egress { vec!["Ingress", "Egress"] } else { vec!["Ingress"] };
+            if let Some(spec) = spec.as_object_mut() {
+                spec.insert("policyTypes".into(), types.into());
+            }
+        }
         for list in ["ingress", "egress"] {
             tree::each(spec, list, |rule| {
                 tree::each(rule, "ports", |port| tree::set_default(port, "protocol", "TCP"));

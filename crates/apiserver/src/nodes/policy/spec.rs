@@ -8,6 +8,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use smol_str::SmolStr;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Which namespaces a selector of pods looks at.
 #[derive(Debug, Clone)]
@@ -48,7 +49,7 @@ impl SetDef {
 pub(super) struct Policy {
     pub(super) revision: u64,
     pub(super) selector: Selector,
-    pub(super) rules: PolicyRules,
+    pub(super) rules: Arc<PolicyRules>,
     pub(super) sets: BTreeMap<String, SetDef>,
 }
 
@@ -76,15 +77,18 @@ impl Policy {
         if rules.egress {
             rules.to = reader.rules(spec, "egress", "to")?;
         }
-        Ok(Self { revision: object.revision, selector: reader.selector, rules, sets: reader.sets })
+        Ok(Self { revision: object.revision, selector: reader.selector, rules: Arc::new(rules), sets: reader.sets })
     }
-}
 
-impl Policy {
     /// What stands for a policy that cannot be understood: nothing comes or goes in its namespace.
     pub(super) fn closed(object: &Object) -> Self {
         let rules = PolicyRules { name: object.head.key(), ingress: true, egress: true, ..PolicyRules::default() };
-        Self { revision: object.revision, selector: Selector::everything(), rules, sets: BTreeMap::new() }
+        Self {
+            revision: object.revision,
+            selector: Selector::everything(),
+            rules: Arc::new(rules),
+            sets: BTreeMap::new(),
+        }
     }
 }
 

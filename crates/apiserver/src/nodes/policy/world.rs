@@ -103,6 +103,8 @@ struct Set {
 pub(super) struct World {
     pods: BTreeMap<Key, Pod>,
     on_node: BTreeMap<SmolStr, BTreeSet<Key>>,
+    /// Pods by address: one that ends may still have what another has got already.
+    holders: BTreeMap<Ipv4Addr, BTreeSet<Key>>,
     namespaces: BTreeMap<SmolStr, Arc<Head>>,
     policies: BTreeMap<Key, Policy>,
     sets: BTreeMap<String, Set>,
@@ -134,16 +136,19 @@ impl World {
             (Some(old), Some(new)) if old.equals(new) => return (nodes, read),
             _ => {}
         }
-        for pod in old.iter() {
-            self.on_node.entry(pod.node.clone()).or_default().remove(&key);
+        if let Some(pod) = &old {
+            take_out(&mut self.on_node, &pod.node, &key);
+            pod.address.iter().for_each(|a| take_out(&mut self.holders, a, &key));
             nodes.insert(pod.node.clone());
         }
-        for pod in new.iter() {
+        if let Some(pod) = &new {
             self.on_node.entry(pod.node.clone()).or_default().insert(key.clone());
+            if let Some(address) = pod.address {
+                self.holders.entry(address).or_default().insert(key.clone());
+            }
             nodes.insert(pod.node.clone());
         }
-        self.on_node.retain(|node, pods| !pods.is_empty() || !nodes.contains(node));
-        let users = self.refresh(old.as_ref(), new.as_ref());
+        let users = self.refresh(&key, old.as_ref(), new.as_ref());
         self.add_nodes_of(&users, &mut nodes);
         (nodes, read)
     }
@@ -220,7 +225,7 @@ impl World {
         if view.policies.contains_key(&policy.rules.name) {
             return;
         }
-        view.policies.insert(policy.rules.name.clone(), Arc::new(policy.rules.clone()));
+        view.policies.insert(policy.rules.name.clone(), policy.rules.clone());
         for id in policy.sets.keys() {
             if let Some(set) = self.sets.get(id) {
                 view.sets.insert(id.clone(), (set.def.port.is_some(), set.members.clone()));
@@ -241,9 +246,12 @@ impl World {
         found.filter(|(_, elements)| !elements.is_empty()).collect()
     }
 
-    fn refresh(&mut self, old: Option<&Pod>, new: Option<&Pod>) -> BTreeSet<Key> {
+    fn refresh(&mut self, key: &Key, old: Option<&Pod>, new: Option<&Pod>) -> BTreeSet<Key> {
         let of = |pod: Option<&Pod>| pod.map(|p| self.memberships(p)).unwrap_or_default();
-        let (had, has) = (of(old), of(new));
+        let (had, mut has) = (of(old), of(new));
+        let others = old.and_then(|pod| pod.address).and_then(|a| self.holders.get(&a)).into_iter().flatten();
+        let others = others.filter(|other| *other != key).filter_map(|other| self.pods.get(other));
+        has.extend(others.flat_map(|pod| self.memberships(pod)));
         self.exchange(had, has)
     }
 
@@ -301,6 +309,15 @@ impl World {
         set.users.remove(user);
         if set.users.is_empty() {
             self.sets.remove(id);
+        }
+    }
+}
+
+fn take_out<K: Ord>(map: &mut BTreeMap<K, BTreeSet<Key>>, place: &K, key: &Key) {
+    if let Some(keys) = map.get_mut(place) {
+        keys.remove(key);
+        if keys.is_empty() {
+            map.remove(place);
         }
     }
 }

@@ -1,0 +1,112 @@
+//! Transactions against the kernel, in network namespaces of their own.
+
+use super::*;
+use crate::net::netns;
+use crate::proxy::model::tests::{object, slice, web};
+use crate::proxy::rules::tests::network;
+use kybern_api::object::EventType;
+use serde_json::json;
+
+fn proxy() -> std::io::Result<Proxy> {
+    Ok(Proxy::new("n1", network(), Table::open(TABLE)?))
+}
+
+/// Asserted with the stock tool, not with our own reader.
+fn listing() -> String {
+    let out = std::process::Command::new("nft").args(["list", "table", "ip", "kybern"]).output().unwrap();
+    String::from_utf8_lossy(&out.stdout).into_owned()
+}
+
+#[test]
+fn the_kernel_takes_every_transaction_and_ends_with_what_the_model_says() {
+    let name = format!("kybern-nft-{}", std::process::id());
+    netns::create(&name).unwrap();
+    let outcome = netns::run_in_async(&netns::path(&name), || async {
+        let mut proxy = proxy()?;
+        let mut seen = Vec::new();
+        let mut step = async |p: &mut Proxy| {
+            p.sync().await.map_err(std::io::Error::other)?;
+            seen.push(listing());
+            Ok::<(), std::io::Error>(())
+        };
+        proxy.model().service(EventType::Added, &web("d", "10.43.0.7", 30080)).unwrap();
+        step(&mut proxy).await?;
+        let both = slice("d", &[("10.42.1.2", "n1", Some(true)), ("10.42.2.2", "n2", Some(true))]);
+        proxy.model().slice(EventType::Added, &both).unwrap();
+        step(&mut proxy).await?;
+        proxy.model().service(EventType::Modified, &web("d", "10.43.0.8", 30081)).unwrap();
+        step(&mut proxy).await?;
+        proxy.invalidate();
+        step(&mut proxy).await?;
+        proxy.model().service(EventType::Deleted, &web("d", "10.43.0.8", 30081)).unwrap();
+        step(&mut proxy).await?;
+        std::process::Command::new("nft").args(["flush", "ruleset"]).status()?;
+        proxy.disturbed().await;
+        proxy.invalidate();
+        step(&mut proxy).await?;
+        Ok(seen)
+    });
+    netns::delete(&name).unwrap();
+    let seen = outcome.unwrap();
+    assert!(seen[0].contains("10.43.0.7 . tcp . 80") && !seen[0].contains("dnat"), "{}", seen[0]);
+    assert!(seen[1].contains("10.42.2.2 . 8080"), "{}", seen[1]);
+    assert!(seen[2].contains("10.43.0.8 . tcp . 80") && !seen[2].contains("10.43.0.7"), "{}", seen[2]);
+    assert!(seen[2].contains("tcp . 30081") && !seen[2].contains("30080"), "{}", seen[2]);
+    assert_eq!(seen[2].lines().count(), seen[3].lines().count(), "a rewrite gives the same rules");
+    assert!(!seen[4].contains("svc-") && !seen[4].contains("10.43.0.8"), "{}", seen[4]);
+    assert_eq!(seen[4], seen[5], "flushed by hand, all of it is back");
+}
+
+fn rich(name: &str, ranges: &[&str]) -> kybern_api::object::Object {
+    let port = json!({"name": "http", "port": 80, "protocol": "TCP", "nodePort": 30090});
+    let spec = json!({"type": "LoadBalancer", "clusterIPs": [if name == "web" { "10.43.0.7" } else { "10.43.0.8" }],
+        "ports": [port], "externalTrafficPolicy": "Local", "healthCheckNodePort": 30091,
+        "sessionAffinity": "ClientIP", "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 30}},
+        "loadBalancerSourceRanges": ranges});
+    let status = json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}});
+    object("d", name, &[], json!({"spec": spec, "status": status}))
+}
+
+fn pod(port: u16, host_ip: &str) -> kybern_api::object::Object {
+    let port = json!({"containerPort": 8080, "hostPort": port, "hostIP": host_ip, "protocol": "UDP"});
+    let spec = json!({"nodeName": "n1", "containers": [{"ports": [port]}]});
+    object("d", "p", &[], json!({"spec": spec, "status": {"phase": "Running", "podIPs": [{"ip": "10.42.1.5"}]}}))
+}
+
+#[test]
+fn affinity_sources_host_ports_and_rivals_are_taken_and_given_back() {
+    let name = format!("kybern-nft2-{}", std::process::id());
+    netns::create(&name).unwrap();
+    let outcome = netns::run_in_async(&netns::path(&name), || async {
+        let mut proxy = proxy()?;
+        let mut seen = Vec::new();
+        let mut step = async |p: &mut Proxy| {
+            p.sync().await.map_err(std::io::Error::other)?;
+            seen.push(listing());
+            Ok::<(), std::io::Error>(())
+        };
+        proxy.model().service(EventType::Added, &rich("web", &["198.51.100.0/24"])).unwrap();
+        let both = slice("d", &[("10.42.1.2", "n1", Some(true)), ("10.42.2.2", "n2", Some(true))]);
+        proxy.model().slice(EventType::Added, &both).unwrap();
+        proxy.model().pod(EventType::Added, &pod(53, "")).unwrap();
+        step(&mut proxy).await?;
+        let one = slice("d", &[("10.42.1.2", "n1", Some(true))]);
+        proxy.model().slice(EventType::Modified, &one).unwrap();
+        proxy.model().pod(EventType::Modified, &pod(53, "127.0.0.1")).unwrap();
+        proxy.model().service(EventType::Added, &rich("rival", &[])).unwrap();
+        step(&mut proxy).await?;
+        proxy.model().service(EventType::Deleted, &rich("web", &[])).unwrap();
+        proxy.model().pod(EventType::Deleted, &pod(53, "")).unwrap();
+        step(&mut proxy).await?;
+        Ok(seen)
+    });
+    netns::delete(&name).unwrap();
+    let seen = outcome.unwrap();
+    assert_eq!(seen[0].matches("set aff-").count(), 2, "{}", seen[0]);
+    assert!(seen[0].contains("ip saddr != 198.51.100.0/24 drop") && seen[0].contains("udp . 53"), "{}", seen[0]);
+    assert_eq!(seen[1].matches("set aff-").count(), 1, "{}", seen[1]);
+    assert!(seen[1].contains("127.0.0.1 . udp . 53") && seen[1].contains("10.43.0.8 . tcp . 80"), "{}", seen[1]);
+    assert!(seen[1].contains("192.0.2.1 . tcp . 80 : goto lb-"), "who has the address keeps it: {}", seen[1]);
+    assert!(seen[2].contains("192.0.2.1 . tcp . 80 : goto ext-"), "given back, it goes on: {}", seen[2]);
+    assert!(!seen[2].contains("10.43.0.7") && !seen[2].contains("udp . 53"), "{}", seen[2]);
+}
