@@ -9,6 +9,8 @@
 pub mod attributes;
 pub mod certificates;
 pub mod codec;
+pub mod dns;
+pub mod endpoints;
 pub mod error;
 pub mod indexes;
 pub mod ingress;

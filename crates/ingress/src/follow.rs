@@ -2,6 +2,7 @@
 
 use crate::backend::{self, Backend, Backends, Endpoints, service_of};
 use crate::listen::{Config, Listeners};
+use crate::metrics::Metrics;
 use crate::proxy::Proxy;
 use crate::routes::Table;
 use crate::secrets::Secrets;
@@ -47,6 +48,8 @@ pub struct Ingress {
     pub sources: Sources,
     /// Cryptography.
     pub provider: Arc<CryptoProvider>,
+    /// Where requests are counted.
+    pub metrics: Arc<Metrics>,
 }
 
 impl Ingress {
@@ -63,7 +66,12 @@ impl Ingress {
         };
         let (ingresses, classes) = (start("ingresses"), start("ingressclasses"));
         let follower = Follower {
-            proxy: Arc::new(Proxy::new(certificates.clone(), self.config.https.port(), cancel.child_token())),
+            proxy: Arc::new(Proxy::new(
+                certificates.clone(),
+                self.config.https.port(),
+                self.metrics,
+                cancel.child_token(),
+            )),
             secrets: Secrets::new(self.sources.node, self.provider, cancel.child_token()),
             certificates,
             tls,

@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use kybern_client::http::{Connector, any_certificate};
 use sha2::{Digest, Sha256};
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -33,6 +34,7 @@ const ATTEMPTS: std::ops::RangeInclusive<usize> = 2..=3;
 #[derive(Debug)]
 pub(crate) struct Upstream {
     http1: Client<HttpConnector, Lent>,
+    https: Client<Connector, Lent>,
     http2: Http2,
     tunnels: TaskTracker,
     cancel: CancellationToken,
@@ -59,8 +61,9 @@ impl Upstream {
         connector.set_connect_timeout(Some(CONNECT));
         let mut client = Client::builder(TokioExecutor::new());
         client.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE).pool_max_idle_per_host(IDLE_CONNECTIONS);
+        let https = client.build(Connector::new(any_certificate(&[b"http/1.1"])));
         let (http1, http2) = (client.build(connector), Http2::new(CONNECT, cancel.clone()));
-        Self { http1, http2, tunnels: TaskTracker::new(), cancel }
+        Self { http1, https, http2, tunnels: TaskTracker::new(), cancel }
     }
 
     /// The backend's answer.
@@ -75,13 +78,14 @@ impl Upstream {
         let known = cookie.as_ref().and_then(|name| headers::cookie(&outgoing.head.headers, name));
         let known = known.and_then(|mark| endpoints.addresses.iter().position(|a| self::mark(a) == mark));
         let first = known.unwrap_or_else(|| target.backend.next(count));
+        let protocol = target.settings.protocol.unwrap_or(endpoints.protocol);
         let wanted = outgoing.upgrade.as_ref().map(|(protocol, _)| protocol.clone());
         headers::forward(&mut outgoing.head, &outgoing.host, &outgoing.from, wanted.as_ref());
         let mut refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "no endpoint is ready");
         let attempts = if count == 0 { 0 } else { count.clamp(*ATTEMPTS.start(), *ATTEMPTS.end()) };
         for attempt in 0..attempts {
             let endpoint = endpoints.addresses[(first + attempt) % count];
-            match self.attempt(&outgoing, &endpoint, endpoints.protocol).await {
+            match self.attempt(&outgoing, endpoint, protocol).await {
                 Ok(mut response) => {
                     let is_known = known.is_some() && attempt == 0;
                     if let Some(name) = cookie.filter(|_| !is_known) {
@@ -104,14 +108,18 @@ impl Upstream {
     async fn attempt(
         &self,
         outgoing: &Outgoing<'_>,
-        endpoint: &SocketAddr,
+        endpoint: SocketAddr,
         protocol: Protocol,
     ) -> Result<Response<Incoming>, Failure> {
         let request = outgoing.request(endpoint, protocol).map_err(|e| Failure::last(Refusal::unsendable(&e)))?;
         let sending = async {
             match protocol {
                 Protocol::Http1 => self.http1.request(request).await.map_err(|e| Failure::of(&e, e.is_connect())),
-                Protocol::H2c => self.http2.send(endpoint, request).await.map_err(|e| Failure::of(&e, e.is_unsent())),
+                Protocol::Https => self.https.request(request).await.map_err(|e| Failure::of(&e, e.is_connect())),
+                Protocol::H2c | Protocol::H2 => {
+                    let sent = self.http2.send(endpoint, protocol.is_tls(), request).await;
+                    sent.map_err(|e| Failure::of(&e, e.is_unsent()))
+                }
             }
         };
         match patiently(sending, outgoing.target.settings.timeout, &outgoing.body).await {
@@ -154,17 +162,16 @@ impl Upstream {
 }
 
 impl Outgoing<'_> {
-    fn request(&self, endpoint: &SocketAddr, protocol: Protocol) -> Result<Request<Lent>, http::Error> {
-        let (authority, version) = match protocol {
-            Protocol::Http1 => (endpoint.to_string(), Version::HTTP_11),
-            Protocol::H2c if self.host.is_empty() => (endpoint.to_string(), Version::HTTP_2),
-            Protocol::H2c => (self.host.clone(), Version::HTTP_2),
-        };
-        let uri = Uri::builder().scheme(Scheme::HTTP).authority(authority).path_and_query(self.path.clone()).build()?;
+    fn request(&self, endpoint: SocketAddr, protocol: Protocol) -> Result<Request<Lent>, http::Error> {
+        let (http2, scheme) = (protocol.is_http2(), if protocol.is_tls() { Scheme::HTTPS } else { Scheme::HTTP });
+        // HTTP/2 has the host that the client asked for in the place of the endpoint.
+        let authority = if http2 && !self.host.is_empty() { self.host.clone() } else { endpoint.to_string() };
+        let version = if http2 { Version::HTTP_2 } else { Version::HTTP_11 };
+        let uri = Uri::builder().scheme(scheme).authority(authority).path_and_query(self.path.clone()).build()?;
         let mut request =
             Request::builder().method(self.head.method.clone()).uri(uri).version(version).body(self.body.clone())?;
         *request.headers_mut() = self.head.headers.clone();
-        if protocol == Protocol::H2c {
+        if http2 {
             request.headers_mut().remove(HOST);
         }
         Ok(request)
@@ -206,7 +213,7 @@ async fn patiently<T>(sending: impl Future<Output = T>, patience: Duration, body
 
 /// The cookie of a target: services under one host do not take each other's.
 fn cookie_name(target: &Target) -> String {
-    let whole = format!("{} {:?}", target.ingress, target.service);
+    let whole = format!("{} {:?}", target.route.ingress, target.service);
     format!("kybern-{}", hex::encode(&Sha256::digest(whole)[..4]))
 }
 

@@ -14,6 +14,7 @@ mod forward;
 mod headers;
 mod http2;
 mod listen;
+mod metrics;
 pub mod proxy;
 mod rewrite;
 pub mod routes;
@@ -22,3 +23,4 @@ pub mod tls;
 
 pub use follow::{Ingress, Sources};
 pub use listen::{Config, Listeners};
+pub use metrics::{Metrics, Route as RouteLabels};

@@ -1,17 +1,16 @@
 //! The sockets: accepts, speaks TLS and HTTP, and lets go in order.
 
-use crate::proxy::{Incomer, Proxy};
+use crate::proxy::{Answer, Incomer, Proxy};
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
-use hyper::service::service_fn;
+use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use std::convert::Infallible;
-use std::future::IntoFuture;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -139,38 +138,42 @@ impl Shared {
     }
 
     async fn http1(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, from: Incomer) {
-        let proxy = self.proxy.clone();
-        let service = service_fn(move |request: Request<Incoming>| {
-            let proxy = proxy.clone();
-            async move { Ok::<_, Infallible>(proxy.serve(request, from).await) }
-        });
         let mut builder = http1::Builder::new();
         builder.timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(HEAD_SIZE);
-        let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());
-        let done = tokio::select! {
-            done = &mut connection => Ok(done),
-            () = self.cancel.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                tokio::time::timeout(DRAIN, connection).await
-            }
-        };
-        ended(from, done);
+        let connection = builder.serve_connection(TokioIo::new(stream), self.service(from)).with_upgrades();
+        self.to_its_end(connection, from, |c| c.graceful_shutdown()).await;
     }
 
     async fn http2(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, from: Incomer) {
-        let proxy = self.proxy.clone();
-        let service = service_fn(move |request: Request<Incoming>| {
-            let proxy = proxy.clone();
-            async move { Ok::<_, Infallible>(proxy.serve(request, from).await) }
-        });
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder.timer(TokioTimer::new()).keep_alive_interval(PING).keep_alive_timeout(PING);
         builder.max_concurrent_streams(STREAMS).max_header_list_size(HEAD_SIZE as u32);
-        let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service).into_future());
+        let connection = builder.serve_connection(TokioIo::new(stream), self.service(from));
+        self.to_its_end(connection, from, |c| c.graceful_shutdown()).await;
+    }
+
+    fn service(
+        &self,
+        from: Incomer,
+    ) -> impl HttpService<Incoming, ResBody = Answer, Error = Infallible, Future: Send + 'static> + Send + 'static + use<>
+    {
+        let proxy = self.proxy.clone();
+        service_fn(move |request: Request<Incoming>| {
+            let proxy = proxy.clone();
+            async move { Ok::<_, Infallible>(proxy.serve(request, from).await) }
+        })
+    }
+
+    /// Serves a connection; requests that go on when the proxy is to end have some time left.
+    async fn to_its_end<C>(&self, connection: C, from: Incomer, shut_down: impl FnOnce(Pin<&mut C>))
+    where
+        C: Future<Output = hyper::Result<()>>,
+    {
+        let mut connection = pin!(connection);
         let done = tokio::select! {
             done = &mut connection => Ok(done),
             () = self.cancel.cancelled() => {
-                connection.as_mut().graceful_shutdown();
+                shut_down(connection.as_mut());
                 tokio::time::timeout(DRAIN, connection).await
             }
         };

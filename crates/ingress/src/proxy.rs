@@ -3,6 +3,7 @@
 use crate::body::Lent;
 use crate::forward::{Outgoing, Upstream};
 use crate::headers;
+use crate::metrics::{Metrics, Route};
 use crate::rewrite;
 use crate::routes::{Found, Table, Target};
 use crate::tls::Certificates;
@@ -60,6 +61,7 @@ impl From<Refusal> for Response<Answer> {
 #[derive(Debug)]
 pub struct Proxy {
     table: ArcSwap<Table>,
+    metrics: Arc<Metrics>,
     certificates: Arc<Certificates>,
     upstream: Upstream,
     /// The port that redirects to TLS name.
@@ -76,12 +78,18 @@ struct Addressed {
 
 impl Proxy {
     /// A proxy without routes. Upgraded connections end with `cancel`.
-    pub fn new(certificates: Arc<Certificates>, tls_port: u16, cancel: CancellationToken) -> Self {
-        Self { table: ArcSwap::default(), certificates, upstream: Upstream::new(cancel), tls_port }
+    pub fn new(
+        certificates: Arc<Certificates>,
+        tls_port: u16,
+        metrics: Arc<Metrics>,
+        cancel: CancellationToken,
+    ) -> Self {
+        Self { table: ArcSwap::default(), metrics, certificates, upstream: Upstream::new(cancel), tls_port }
     }
     /// Exchanges the routes.
     pub fn set(&self, table: Table) {
-        self.table.store(Arc::new(table));
+        let old = self.table.swap(Arc::new(table));
+        self.metrics.forget(old.routes(), &self.table.load().routes().collect());
     }
 
     /// Answers one request.
@@ -91,7 +99,10 @@ impl Proxy {
             let host = request.headers().get(HOST).and_then(|h| h.to_str().ok()).unwrap_or_default();
             (request.method().clone(), request.uri().clone(), host.to_owned())
         });
-        let response = self.answer(request, from).await.unwrap_or_else(Into::into);
+        let table = self.table.load_full();
+        let mut route = None;
+        let response = self.answer(request, from, &table, &mut route).await.unwrap_or_else(Into::into);
+        self.metrics.observe(route.unwrap_or(&Route::default()), response.status().as_u16(), started.elapsed());
         if let Some((method, uri, host)) = line {
             let (client, status, took) = (from.client, response.status().as_u16(), started.elapsed());
             tracing::debug!(target: "access", %client, %method, host, %uri, status, ?took);
@@ -99,7 +110,14 @@ impl Proxy {
         response
     }
 
-    async fn answer(&self, mut request: Request<Incoming>, from: Incomer) -> Result<Response<Answer>, Refusal> {
+    /// `route` becomes the one that takes the request, whatever comes of it.
+    async fn answer<'a>(
+        &self,
+        mut request: Request<Incoming>,
+        from: Incomer,
+        table: &'a Table,
+        route: &mut Option<&'a Route>,
+    ) -> Result<Response<Answer>, Refusal> {
         let to = addressed(&request)?;
         if request.method() == Method::CONNECT {
             return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "this is no forward proxy"));
@@ -108,7 +126,6 @@ impl Proxy {
         if path.split('/').any(is_dots) {
             return Err(Refusal::new(StatusCode::BAD_REQUEST, "the path has dot segments"));
         }
-        let table = self.table.load_full();
         let (target, expression) = match table.find(&to.host, path) {
             Found::Target(target, expression) => (target, expression),
             Found::Nowhere => {
@@ -116,6 +133,7 @@ impl Proxy {
             }
             Found::Nothing => return Err(Refusal::new(StatusCode::NOT_FOUND, "nothing is served here")),
         };
+        *route = Some(&target.route);
         if !from.tls && target.settings.ssl_redirect && self.certificates.find(&to.host).is_some() {
             return self.redirect(&to, request.uri());
         }

@@ -6,6 +6,7 @@
 //! default backend of the cluster.
 
 use crate::backend::Backend;
+use crate::metrics;
 use kybern_api::ingress::{Backend as Wanted, Claims, Ingress, Path, PathType, Settings};
 use regex::Regex;
 use smol_str::SmolStr;
@@ -16,8 +17,8 @@ use std::sync::Arc;
 /// Where requests go, and how they are handled on the way.
 #[derive(Debug)]
 pub struct Target {
-    /// `namespace/name` of the Ingress.
-    pub ingress: String,
+    /// What its requests are counted under.
+    pub route: metrics::Route,
     /// The Service and port.
     pub service: Wanted,
     /// Its endpoints.
@@ -73,18 +74,21 @@ impl Table {
         for ingress in ingresses {
             let taken = claims.take(ingress);
             let settings = Arc::new(Settings::read(&ingress.annotations).0);
-            let mut target = |wanted: &Wanted| {
+            let key: Arc<str> = ingress.key().into();
+            let mut target = |host: &str, path: &str, wanted: &Wanted| {
+                let service = wanted.service.as_str().into();
                 Arc::new(Target {
-                    ingress: ingress.key(),
+                    route: metrics::Route { ingress: key.clone(), host: host.into(), path: path.into(), service },
                     service: wanted.clone(),
                     backend: backend(&ingress.namespace, wanted),
                     settings: settings.clone(),
                 })
             };
-            let fallback = ingress.default.as_ref().map(&mut target);
+            let fallback = ingress.default.as_ref().map(|wanted| target("", "", wanted));
             for (name, paths) in taken.rules {
                 let host = table.host(name);
                 host.fallback = host.fallback.take().or_else(|| fallback.clone());
+                let mut target = |path: &str, wanted: &Wanted| target(name, path, wanted);
                 host.routes.extend(paths.into_iter().filter_map(|p| Route::new(p, ingress, &settings, &mut target)));
             }
             if taken.is_default {
@@ -114,6 +118,13 @@ impl Table {
         default.map_or(Found::Nothing, |t| Found::Target(t, None))
     }
 
+    /// What requests are counted under.
+    pub(crate) fn routes(&self) -> impl Iterator<Item = &metrics::Route> {
+        let hosts = self.hosts.values().chain([&self.others]);
+        let targets = hosts.flat_map(|h| h.routes.iter().filter_map(|r| r.target.as_ref()).chain(&h.fallback));
+        targets.chain(&self.default).map(|t| &t.route)
+    }
+
     /// Is there anything to serve?
     pub fn is_empty(&self) -> bool {
         self.hosts.is_empty() && self.others.routes.is_empty() && self.default.is_none()
@@ -132,7 +143,7 @@ impl Route {
         path: &Path,
         ingress: &Ingress,
         settings: &Settings,
-        target: &mut impl FnMut(&Wanted) -> Arc<Target>,
+        target: &mut impl FnMut(&str, &Wanted) -> Arc<Target>,
     ) -> Option<Self> {
         let expression = path
             .expression(settings.rewrite.is_some())
@@ -143,7 +154,7 @@ impl Route {
             _ if expression.is_some() => path.path.as_str(),
             _ => path.path.trim_end_matches('/'),
         };
-        let target = path.backend.as_ref().map(target);
+        let target = path.backend.as_ref().map(|wanted| target(&path.path, wanted));
         Some(Self { kind: path.kind, path: text.to_owned(), expression, target })
     }
 

@@ -1,7 +1,7 @@
 //! The command line: k3s's words where it has them.
 
 use clap::{Args, Parser, Subcommand};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddrV4};
 use std::path::PathBuf;
 
 /// A Kubernetes-compatible cluster in one binary.
@@ -40,6 +40,9 @@ pub enum Command {
     Auth(AuthCommand),
     /// Look for what is wrong with this server
     Doctor(DoctorArgs),
+    /// Look for what is wrong with the network
+    #[command(subcommand)]
+    Net(NetCommand),
     /// Load for measurements
     #[command(subcommand)]
     Bench(BenchCommand),
@@ -385,6 +388,21 @@ pub struct DoctorArgs {
     /// Kubeconfig of an administrator
     #[arg(long, env = "KUBECONFIG", default_value = "/etc/kybern/kybern.yaml")]
     pub kubeconfig: PathBuf,
+}
+
+/// `kybern net`
+#[derive(Debug, Subcommand)]
+pub enum NetCommand {
+    /// From every node: do pods reach pods, services, DNS and the outside? Each line passes, or says what is
+    /// broken and where to look
+    Check {
+        /// Also call this address outside the cluster, ADDRESS:PORT
+        #[arg(long)]
+        outside: Option<SocketAddrV4>,
+        /// Kubeconfig of an administrator
+        #[arg(long, env = "KUBECONFIG", default_value = "/etc/kybern/kybern.yaml")]
+        kubeconfig: PathBuf,
+    },
 }
 
 /// `kybern kubeconfig`

@@ -13,6 +13,7 @@ use crate::images::pull::Puller;
 use crate::images::registries::Registries;
 use crate::images::share::{Mirror, Peers};
 use crate::ingress::IngressNode;
+use crate::netcheck::NetCheck;
 use crate::network::{NetworkConfig, NodeNetwork};
 use crate::node::capacity::Capacity;
 use crate::node::certificate::{self, Credential, Store};
@@ -43,7 +44,7 @@ use kybern_client::set::InformerSet;
 use kybern_client::transport::{Resource, Selection, Transport};
 use kybern_client::write::Writer;
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
@@ -86,12 +87,14 @@ pub struct Agent {
     networks: Networks,
     clock: Arc<dyn Clock>,
     ids: Arc<dyn Ids>,
+    /// What the Ingress proxy counts.
+    ingress: Arc<kybern_ingress::Metrics>,
 }
 
 impl Agent {
     /// An agent with these settings.
     pub fn new(config: Config, join: Join, networks: Networks, clock: Arc<dyn Clock>, ids: Arc<dyn Ids>) -> Self {
-        Self { config, join, networks, clock, ids }
+        Self { config, join, networks, clock, ids, ingress: Arc::default() }
     }
 
     /// Runs the node until cancelled. Containers outlive it.
@@ -128,8 +131,19 @@ impl Agent {
         let stats = Stats::new(&self.config.name, runtime.clone(), self.clock.clone(), self.config.data_dir.clone());
         let stats = Arc::new(stats);
         let content = engine.content().filter(|_| self.config.share_images);
-        let (containers, clock) = (Arc::new(containers), self.clock.clone());
-        let services = Services { runtime, containers, clock, stats: stats.clone(), content };
+        let services = Services {
+            runtime,
+            containers: Arc::new(containers),
+            clock: self.clock.clone(),
+            stats: stats.clone(),
+            content,
+            check: NetCheck::new(
+                &self.config.name,
+                self.cni(),
+                (ipv4(self.config.cluster_dns.first())?, self.config.cluster_domain.clone()),
+            ),
+            ingress: self.ingress.clone(),
+        };
         let connect = tls_connect({
             let trust = trust.clone();
             move || trust.tls()
@@ -140,6 +154,11 @@ impl Agent {
         tasks.tracker.close();
         tasks.tracker.wait().await;
         Ok(())
+    }
+
+    fn cni(&self) -> cni::Paths {
+        let paths = self.config.paths();
+        cni::Paths { bin_dir: paths.cni_bin(), conf_dir: paths.cni_conf() }
     }
 
     fn trust(&self, credential: Option<&Credential>) -> Result<Arc<Trust>> {
@@ -233,6 +252,7 @@ impl Agent {
             informers: informers.clone(),
             writer: writer.clone(),
             clock: self.clock.clone(),
+            metrics: self.ingress.clone(),
         };
         tasks.spawn(node.run(tasks.cancel.clone()));
     }
@@ -245,10 +265,6 @@ impl Agent {
         cancel: &CancellationToken,
     ) -> Result<NodeNetwork> {
         let paths = self.config.paths();
-        let ipv4 = |a: Option<&IpAddr>| match a {
-            Some(IpAddr::V4(a)) => Ok(*a),
-            _ => Err(Error::Pod("the node and cluster DNS need IPv4 addresses".into())),
-        };
         let program = std::env::current_exe().map_err(Error::file("find", Path::new("/proc/self/exe")))?;
         let config = NetworkConfig {
             feed: feed.clone(),
@@ -261,7 +277,7 @@ impl Agent {
             backend: self.networks.backend,
             data_dir: paths.data().join("cni/addresses"),
             remembered: paths.data().join("cni/pod-network"),
-            cni: cni::Paths { bin_dir: paths.cni_bin(), conf_dir: paths.cni_conf() },
+            cni: self.cni(),
             program,
             upstream: self.upstream(),
         };
@@ -452,6 +468,13 @@ async fn show_node(
     let Some(uid) = cancel.run_until_cancelled(status.register()).await else { return };
     registered.send_replace(Some(uid.clone()));
     tokio::join!(status.run(cancel.clone()), lease::run(writer, name, uid, clock, cancel));
+}
+
+fn ipv4(address: Option<&IpAddr>) -> Result<Ipv4Addr> {
+    match address {
+        Some(IpAddr::V4(a)) => Ok(*a),
+        _ => Err(Error::Pod("the node and cluster DNS need IPv4 addresses".into())),
+    }
 }
 
 /// The tasks of an agent, waited for at its end.

@@ -14,7 +14,7 @@ use kybern_client::set::InformerSet;
 use kybern_client::store::Name;
 use kybern_client::transport::Resource;
 use kybern_client::write::{At, Writer};
-use kybern_ingress::{Ingress, Sources};
+use kybern_ingress::{Ingress, Metrics, Sources};
 use serde_json::json;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -43,6 +43,8 @@ pub(crate) struct IngressNode {
     /// Writes as the node.
     pub(crate) writer: Writer,
     pub(crate) clock: Arc<dyn Clock>,
+    /// Where the proxy counts.
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 impl IngressNode {
@@ -68,6 +70,7 @@ impl IngressNode {
                 slices: all("discovery.k8s.io", "v1", "endpointslices"),
             },
             provider: Arc::new(rustls::crypto::aws_lc_rs::default_provider()),
+            metrics: self.metrics.clone(),
         };
         let renewing = async { cancel.run_until_cancelled(self.renew(&own, first)).await };
         let (served, _, ()) = tokio::join!(ingress.run(cancel.clone()), renewing, own.run(cancel.clone()));

@@ -19,6 +19,7 @@ pub mod images;
 mod ingress;
 mod inotify;
 pub mod net;
+pub mod netcheck;
 pub mod network;
 pub mod nft;
 pub mod node;

@@ -2,20 +2,24 @@
 //! overlay, the service rules and DNS equal to what the cluster says.
 
 use crate::cni::{self, Backend, NetConf, Overlay, Paths, Peer};
-use crate::dns::{self, Dns, Upstream, Zone};
+use crate::dns::{self, Custom, Dns, Upstream, Zone};
 use crate::feed::Feed;
 use crate::net::link::Links;
 use crate::nft::Table;
 use crate::policy;
 use crate::proxy::{self, HealthChecks, Model, Network, Proxy};
+use arc_swap::ArcSwap;
 use futures::future::select_all;
 use ipnet::Ipv4Net;
+use kybern_api::dns::CUSTOM;
 use kybern_api::object::{EventType, Object};
 use kybern_client::informer::Informer;
 use kybern_client::set::InformerSet;
 use kybern_client::store::{Delta, Name};
-use kybern_client::transport::Resource;
+use kybern_client::transport::{Resource, Selection};
 use parking_lot::RwLock;
+use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
@@ -91,7 +95,11 @@ impl NodeNetwork {
         spawn(cancel, overlay);
         spawn(cancel, proxy);
         spawn(cancel, run_policies(config.clone(), watched.clone(), own));
-        spawn(cancel, run_dns(config, services, slices, cancel.clone()));
+        let (namespace, name) = CUSTOM;
+        let one =
+            Selection { namespace: namespace.into(), fields: format!("metadata.name={name}"), ..Selection::default() };
+        let customs = informers.informer(&Resource::new("", "v1", "configmaps"), &one);
+        spawn(cancel, run_dns(config, services, slices, customs, cancel.clone()));
         Self { ready: watched }
     }
 
@@ -274,19 +282,24 @@ async fn table() -> Table {
     }
 }
 
-async fn run_dns(config: NetworkConfig, services: Arc<Informer>, slices: Arc<Informer>, cancel: CancellationToken) {
+async fn run_dns(
+    config: NetworkConfig,
+    services: Arc<Informer>,
+    slices: Arc<Informer>,
+    customs: Arc<Informer>,
+    cancel: CancellationToken,
+) {
     let zone = Arc::new(RwLock::new(Zone::new(&config.domain)));
     services.synced().await;
     slices.synced().await;
     follow(services.subscribe(), &cancel, Arc::clone(&zone), Zone::service);
     follow(slices.subscribe(), &cancel, Arc::clone(&zone), Zone::slice);
+    let dns = Dns::new(zone, config.upstream.clone());
+    spawn(&cancel, follow_custom(customs, dns.custom()));
     let address = IpAddr::V4(config.dns);
     loop {
         let served = match dns::claim(address).await {
-            Ok(()) => {
-                let dns = Dns::new(Arc::clone(&zone), config.upstream.clone());
-                dns.serve((address, 53).into(), cancel.clone()).await.map_err(io::Error::other)
-            }
+            Ok(()) => dns.clone().serve((address, 53).into(), cancel.clone()).await.map_err(io::Error::other),
             Err(e) => Err(e),
         };
         match served {
@@ -295,6 +308,27 @@ async fn run_dns(config: NetworkConfig, services: Arc<Informer>, slices: Arc<Inf
         }
         tokio::time::sleep(RETRY).await;
     }
+}
+
+/// Keeps stub domains and hosts as the config map says.
+async fn follow_custom(customs: Arc<Informer>, custom: Arc<ArcSwap<Custom>>) {
+    let mut deltas = customs.subscribe();
+    while let Some(delta) = deltas.recv().await {
+        let read = delta.new.as_ref().map(|item| item.object.view::<ConfigMap>()).transpose();
+        let (read, problems) = match read {
+            Ok(map) => Custom::read(&map.and_then(|m| m.data).unwrap_or_default()),
+            Err(e) => (Custom::default(), vec![e.to_string()]),
+        };
+        for problem in problems {
+            tracing::warn!(config_map = CUSTOM.1, "a line is left out: {problem}");
+        }
+        custom.store(Arc::new(read));
+    }
+}
+
+#[derive(Deserialize)]
+struct ConfigMap {
+    data: Option<BTreeMap<String, String>>,
 }
 
 type ZoneUpdate = fn(&mut Zone, EventType, &Object) -> Result<(), serde_json::Error>;

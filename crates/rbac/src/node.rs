@@ -8,6 +8,7 @@
 use crate::authorizer::Decision;
 use crate::rules::Rule;
 use kybern_api::attributes::Attributes;
+use kybern_api::dns::CUSTOM;
 use kybern_api::object::Object;
 use kybern_api::seam::Lister;
 use memchr::memmem;
@@ -60,7 +61,7 @@ struct Witness {
 /// How a node's request for a resource is judged.
 #[derive(Debug, Clone, Copy)]
 enum Scope {
-    /// get (and list or watch of one object by name) of what the node's pods reference.
+    /// get (and list or watch of one object by name) of what the node's pods reference, or the node itself needs.
     Referenced(Referenced),
     /// A volume of a referenced claim.
     Volume,
@@ -126,6 +127,7 @@ impl NodeAuthorizer {
                 let name = named(request, "metadata.name")?;
                 self.references(node, kind, &request.namespace, name, objects)
                     || (kind == Referenced::Secret && ingress::certificate(node, &request.namespace, name, objects))
+                    || (kind == Referenced::ConfigMap && (request.namespace.as_str(), name) == CUSTOM)
             }
             Scope::Token => {
                 self.references(node, Referenced::ServiceAccount, &request.namespace, &request.name, objects)

@@ -1,6 +1,8 @@
 //! Pods reach pods: by address, Service, name and node port, across nodes.
 
-use kybern_e2e::{Namespace, eventually, fetch, shell, web};
+use kybern_e2e::{Namespace, ensure, eventually, fetch, run, shell, web};
+use serde_json::json;
+use std::process::Command;
 
 #[test]
 fn a_page_is_fetched_across_nodes_by_address_service_name_and_node_port() {
@@ -50,4 +52,54 @@ fn a_page_is_fetched_across_nodes_by_address_service_name_and_node_port() {
         let page = eventually("a dev cluster's gate offers it on loopback", || fetch("127.0.0.1", port));
         assert!(page.contains("web-"), "{page}");
     }
+}
+
+/// Stub domains and hosts come into force and go with their config map.
+#[test]
+fn dns_answers_names_of_a_config_map() {
+    let ns = Namespace::new("dns");
+    ns.apply(&shell("client", "sleep 3600"));
+    ns.ready("client");
+    let name = format!("{}.test", ns.name());
+    let client = ns.path(&["pod", "client"], "{.status.podIP}").unwrap();
+    let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "coredns-custom", "namespace": "kube-system"},
+    "data": {
+        "e2e.override": format!("hosts {{\n  192.0.2.7 {name}\n}}\n"),
+        "e2e.server": format!("stub.{name} {{\n  forward . {client}:1\n}}\n"),
+    }});
+    run(&["apply", "-f", "-"], Some(&map.to_string())).unwrap();
+    let ask = |name: &str| ns.kubectl(&["exec", "client", "--", "timeout", "3", "nslookup", "-type=a", name]);
+    let said = eventually("the name is known", || ask(&name));
+    assert!(said.contains("192.0.2.7"), "{said}");
+    assert!(ask(&format!("stub.{name}")).is_err(), "nobody answers there");
+    run(&["-n", "kube-system", "delete", "configmap", "coredns-custom"], None).unwrap();
+    eventually("the name is forgotten", || {
+        ensure(!ask(&name).is_ok_and(|said| said.contains("192.0.2.7")), || "still there".into())
+    });
+}
+
+/// Every node's pods reach what they should, as the program itself says.
+#[test]
+fn the_network_is_checked_from_every_node() {
+    let (Ok(kybern), Ok(kubeconfig)) = (std::env::var("KYBERN"), std::env::var("KUBECONFIG")) else {
+        return eprintln!("skipped: KYBERN is not set");
+    };
+    let check = |more: &[&str]| {
+        let args = ["net", "check", "--kubeconfig", &kubeconfig];
+        let out = Command::new(&kybern).args(args).args(more).output().expect("kybern net check");
+        (out.status.success(), String::from_utf8_lossy(&out.stdout).into_owned())
+    };
+    let nodes = run(&["get", "nodes", "-o", "jsonpath={.items[*].metadata.name}"], None).unwrap();
+    let (whole, said) = check(&[]);
+    assert!(whole, "{said}");
+    for from in nodes.split(' ') {
+        for to in nodes.split(' ') {
+            assert!(said.contains(&format!("pass  {from}: pods of {to}\n")), "{said}");
+        }
+        for what in ["the service kubernetes", "DNS for kubernetes.default.svc.cluster.local."] {
+            assert!(said.contains(&format!("pass  {from}: {what}\n")), "{said}");
+        }
+    }
+    let (whole, said) = check(&["--outside", "127.0.0.1:1"]);
+    assert!(!whole && said.contains("127.0.0.1:1 outside: TCP: refused"), "{said}");
 }

@@ -6,7 +6,7 @@ mod settings;
 mod view;
 
 pub use claims::{Claims, Taken, order};
-pub use settings::{REWRITE, Settings};
+pub use settings::{Protocol, REWRITE, Settings};
 pub use view::{Backend, Ingress, Path, PathType, Port, Rule, Tls};
 
 use crate::meta::selector::Selector;

@@ -9,7 +9,7 @@ const ALIAS: &str = "nginx.ingress.kubernetes.io/";
 /// The name, after the prefix, of the annotation with the rewrite target.
 pub const REWRITE: &str = "rewrite-target";
 /// The names that are known under the prefix of ingress-nginx too.
-const ALIASED: [&str; 3] = ["proxy-body-size", "ssl-redirect", REWRITE];
+const ALIASED: [&str; 4] = ["backend-protocol", "proxy-body-size", "ssl-redirect", REWRITE];
 /// How long a backend may take to begin its answer, unless told otherwise.
 const TIMEOUT: Duration = Duration::from_secs(60);
 /// The longest that may be asked for.
@@ -28,11 +28,38 @@ pub struct Settings {
     pub sticky: bool,
     /// How long a backend may be silent before its answer begins.
     pub timeout: Duration,
+    /// How backends speak; None: as the Service's port says.
+    pub protocol: Option<Protocol>,
+}
+
+/// How a backend speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Protocol {
+    /// HTTP/1.1, upgrades included.
+    #[default]
+    Http1,
+    /// HTTP/1.1 over TLS.
+    Https,
+    /// HTTP/2 without TLS: gRPC.
+    H2c,
+    /// HTTP/2 over TLS.
+    H2,
+}
+
+impl Protocol {
+    /// Over TLS?
+    pub fn is_tls(self) -> bool {
+        matches!(self, Self::Https | Self::H2)
+    }
+    /// HTTP/2?
+    pub fn is_http2(self) -> bool {
+        matches!(self, Self::H2c | Self::H2)
+    }
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { ssl_redirect: true, body_size: None, rewrite: None, sticky: false, timeout: TIMEOUT }
+        Self { ssl_redirect: true, body_size: None, rewrite: None, sticky: false, timeout: TIMEOUT, protocol: None }
     }
 }
 
@@ -61,6 +88,7 @@ impl Settings {
             REWRITE => return Err("must begin with / or a capture".to_owned()),
             "sticky-sessions" => self.sticky = flag(value)?,
             "proxy-timeout" => self.timeout = seconds(value)?,
+            "backend-protocol" => self.protocol = Some(protocol(value)?),
             _ => return Err("there is no such annotation of an Ingress".to_owned()),
         }
         Ok(())
@@ -69,6 +97,17 @@ impl Settings {
 
 fn flag(text: &str) -> Result<bool, String> {
     text.parse().map_err(|_| "must be true or false".to_owned())
+}
+
+/// As ingress-nginx writes it.
+fn protocol(text: &str) -> Result<Protocol, String> {
+    match text.to_ascii_uppercase().as_str() {
+        "HTTP" => Ok(Protocol::Http1),
+        "HTTPS" => Ok(Protocol::Https),
+        "GRPC" => Ok(Protocol::H2c),
+        "GRPCS" => Ok(Protocol::H2),
+        _ => Err("must be HTTP, HTTPS, GRPC or GRPCS".to_owned()),
+    }
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -114,12 +153,16 @@ mod tests {
             ("kybern.io/ssl-redirect", "true"),
             ("kybern.io/sticky-sessions", "true"),
             ("kybern.io/proxy-timeout", "5s"),
+            ("nginx.ingress.kubernetes.io/backend-protocol", "grpcs"),
             ("nginx.ingress.kubernetes.io/configuration-snippet", "return 200;"),
             ("example.com/other", "x"),
         ]);
         let rewrite = Some("/$2".to_owned());
         let timeout = Duration::from_secs(5);
-        assert_eq!(s, Settings { body_size: Some(8 << 20), rewrite, sticky: true, timeout, ..Settings::default() });
+        let protocol = Some(Protocol::H2);
+        let expected =
+            Settings { body_size: Some(8 << 20), rewrite, sticky: true, timeout, protocol, ..Settings::default() };
+        assert_eq!(s, expected);
         assert_eq!(problems, [""; 0]);
     }
 
@@ -129,11 +172,12 @@ mod tests {
             ("kybern.io/proxy-body-size", "much"),
             ("kybern.io/proxy-timeout", "0"),
             ("kybern.io/rewrite-target", "elsewhere"),
+            ("kybern.io/backend-protocol", "FCGI"),
             ("kybern.io/ssl-redirct", "false"),
             ("nginx.ingress.kubernetes.io/ssl-redirect", "no"),
         ]);
         assert_eq!(s, Settings::default());
-        assert_eq!(problems.len(), 5, "{problems:?}");
+        assert_eq!(problems.len(), 6, "{problems:?}");
         assert!(problems.iter().any(|p| p.contains("kybern.io/ssl-redirct=\"false\": there is no such")));
     }
 

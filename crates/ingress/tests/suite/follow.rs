@@ -48,6 +48,7 @@ impl Cluster {
                 slices: all("endpointslices"),
             },
             provider: provider(),
+            metrics: Arc::default(),
         };
         tokio::spawn(ingress.run(cancel.clone()));
         let cluster = Self { writer: Writer::new(transport, "test", 0), http, https, _guard: cancel.drop_guard() };

@@ -58,6 +58,50 @@ async fn what_is_not_served_is_said() {
 }
 
 #[tokio::test]
+async fn backends_over_tls_are_asked_over_tls() {
+    let (one, two, plain) =
+        (Echo::over_tls("one", b"http/1.1").await, Echo::over_tls("two", b"h2").await, Echo::start("plain").await);
+    for (protocol, echo, answer) in
+        [("HTTPS", &one, 200), ("GRPCS", &two, 200), ("GRPCS", &one, 502), ("https", &plain, 502)]
+    {
+        let annotations = json!({ "nginx.ingress.kubernetes.io/backend-protocol": protocol });
+        let site = Site::start(ingress(annotations, &[("/", "web")]), &[("web", &[echo.address], Http1)]).await;
+        for _ in 0..2 {
+            let got = ask(site.http, get("/a?b=c")).await;
+            assert_eq!(got.status, answer, "{protocol}");
+            if answer == 200 {
+                let uri = got.said()["uri"].as_str().unwrap().to_owned();
+                assert!(uri.ends_with("/a?b=c"), "{uri}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn requests_are_counted_by_their_route() {
+    let echo = Echo::start("web").await;
+    let annotations = json!({ "kybern.io/proxy-body-size": "1" });
+    let site =
+        Site::start(ingress(annotations, &[("/a", "web"), ("/b", "gone")]), &[("web", &[echo.address], Http1)]).await;
+    for request in [get("/a"), get("/a/x?y=z"), post("/a", "too long"), get("/b"), get("/elsewhere")] {
+        ask(site.http, request).await;
+    }
+    let text = site.metrics.text().unwrap();
+    let route = |path: &str, service: &str| {
+        format!(
+            "kybern_ingress_requests_total{{ingress=\"n/a\",host=\"a.example.com\",path=\"{path}\",service=\"{service}\""
+        )
+    };
+    let nobody = "kybern_ingress_requests_total{ingress=\"\",host=\"\",path=\"\",service=\"\"".to_owned();
+    for (labels, code, count) in
+        [(route("/a", "web"), 200, 2), (route("/a", "web"), 413, 1), (route("/b", "gone"), 503, 1), (nobody, 404, 1)]
+    {
+        let line = format!("{labels},code=\"{code}\"}} {count}\n");
+        assert!(text.contains(&line), "{line} is not in {text}");
+    }
+}
+
+#[tokio::test]
 async fn an_endpoint_that_cannot_be_reached_costs_no_request() {
     let echo = Echo::start("web").await;
     let endpoints = [dead().await, echo.address, dead().await];

@@ -12,7 +12,7 @@ use kybern_ingress::backend::{Backend, Endpoints, Protocol};
 use kybern_ingress::proxy::Proxy;
 use kybern_ingress::routes::Table;
 use kybern_ingress::tls::{self, Certificates};
-use kybern_ingress::{Config, Listeners};
+use kybern_ingress::{Config, Listeners, Metrics};
 use rcgen::{CertificateParams, KeyPair};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -24,8 +24,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub const LOOPBACK: &str = "127.0.0.1:0";
@@ -35,6 +35,7 @@ pub struct Site {
     pub http: SocketAddr,
     pub https: SocketAddr,
     pub certificates: Arc<Certificates>,
+    pub metrics: Arc<Metrics>,
     pub cancel: CancellationToken,
     pub serving: tokio::task::JoinHandle<()>,
     _guard: DropGuard,
@@ -71,11 +72,12 @@ impl Site {
         let listeners = Listeners::bind(&Config { http: listen, https: listen }).await.expect("bind");
         let (http, https) = listeners.addresses().expect("addresses");
         let (certificates, cancel) = (Arc::new(Certificates::default()), CancellationToken::new());
-        let proxy = Arc::new(Proxy::new(certificates.clone(), https.port(), cancel.child_token()));
+        let metrics = Arc::new(Metrics::default());
+        let proxy = Arc::new(Proxy::new(certificates.clone(), https.port(), metrics.clone(), cancel.child_token()));
         proxy.set(table);
         let config = tls::server(certificates.clone(), provider()).expect("TLS");
         let serving = tokio::spawn(listeners.serve(proxy, config, cancel.clone()));
-        Self { http, https, certificates, serving, _guard: cancel.clone().drop_guard(), cancel }
+        Self { http, https, certificates, metrics, serving, _guard: cancel.clone().drop_guard(), cancel }
     }
 }
 
@@ -101,6 +103,32 @@ impl Echo {
                 tokio::spawn(
                     hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service),
                 );
+            }
+        });
+        Self { address, asked }
+    }
+    /// Over TLS, with a certificate of its own; HTTP/2 where `alpn` says so.
+    pub async fn over_tls(name: &'static str, alpn: &[u8]) -> Self {
+        let resolver = rustls::sign::SingleCertAndKey::from(certified(&certificate("somebody").0));
+        let builder = rustls::ServerConfig::builder_with_provider(provider());
+        let builder = builder.with_safe_default_protocol_versions().expect("TLS").with_no_client_auth();
+        let mut config = builder.with_cert_resolver(Arc::new(resolver));
+        config.alpn_protocols = vec![alpn.to_vec()];
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind(LOOPBACK).await.expect("bind");
+        let (address, asked) = (listener.local_addr().expect("address"), Arc::new(AtomicUsize::new(0)));
+        let counted = asked.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (asked, acceptor) = (counted.clone(), acceptor.clone());
+                let service = service_fn(move |request| echo(name, asked.clone(), request));
+                tokio::spawn(async move {
+                    let stream = acceptor.accept(stream).await.expect("TLS");
+                    // Either protocol, as it was agreed on.
+                    hyper_util::server::conn::auto::Builder::new(TokioExecutor::new())
+                        .serve_connection(TokioIo::new(stream), service)
+                        .await
+                });
             }
         });
         Self { address, asked }

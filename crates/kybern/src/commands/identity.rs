@@ -234,7 +234,8 @@ fn send(kubeconfig: &Path, target: &Target, write: Write) -> Result<Value> {
     Ok(serde_json::from_slice(&answer)?)
 }
 
-fn ask<T>(kubeconfig: &Path, work: impl AsyncFn(&HttpTransport) -> Result<T>) -> Result<T> {
+/// Does some work with the cluster.
+pub(super) fn ask<T>(kubeconfig: &Path, work: impl AsyncFn(&HttpTransport) -> Result<T>) -> Result<T> {
     run(Kubeconfig::load(kubeconfig)?.connection()?, work)
 }
 

@@ -4,6 +4,7 @@ pub mod cni;
 mod doctor;
 mod identity;
 mod image;
+mod net;
 mod rotate;
 mod token;
 
@@ -26,6 +27,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Certificate(command) => identity::certificate(command),
         Command::Auth(command) => identity::auth(command),
         Command::Doctor(args) => doctor::run(args),
+        Command::Net(command) => net::run(command),
         Command::Bench(command) => bench::run(command),
     }
 }

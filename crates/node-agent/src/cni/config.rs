@@ -59,6 +59,9 @@ impl NetConf {
     }
 }
 
+/// The configuration's name.
+const FILE: &str = "10-kybern.conflist";
+
 /// Where the runtime looks for plugins and their configuration.
 #[derive(Debug, Clone)]
 pub struct Paths {
@@ -84,8 +87,21 @@ pub fn install(paths: &Paths, program: &Path, conf: &NetConf) -> io::Result<()> 
         }
     }
     let list = serde_json::json!({ "cniVersion": conf.cni_version, "name": conf.name, "plugins": [conf] });
-    let path = paths.conf_dir.join("10-kybern.conflist");
+    let path = paths.conf_dir.join(FILE);
     let partial = path.with_extension("partial");
     std::fs::write(&partial, serde_json::to_vec_pretty(&list)?)?;
     std::fs::rename(&partial, &path)
+}
+
+/// The configuration that is installed.
+///
+/// # Errors
+/// When there is none, or it cannot be read.
+pub fn installed(paths: &Paths) -> io::Result<NetConf> {
+    #[derive(Deserialize)]
+    struct List {
+        plugins: Vec<NetConf>,
+    }
+    let list: List = serde_json::from_slice(&std::fs::read(paths.conf_dir.join(FILE))?)?;
+    list.plugins.into_iter().next().ok_or_else(|| io::ErrorKind::NotFound.into())
 }

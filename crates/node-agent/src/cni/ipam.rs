@@ -12,6 +12,9 @@ use std::path::{Path, PathBuf};
 
 const LAST: &str = "last";
 
+/// In a pod's place: the node's own namespace, which no policy is for. No pod has such a name.
+pub const OURS: &str = "the node";
+
 /// The addresses of one network, locked against other calls while this lives.
 #[derive(Debug)]
 pub struct Addresses {
@@ -51,9 +54,8 @@ impl Addresses {
             .map_or(first, |a| u32::from(a) + 1);
         let candidates = (begin.clamp(first, last + 1)..=last).chain(first..=last);
         for candidate in candidates.map(Ipv4Addr::from) {
-            match File::options().write(true).create_new(true).open(self.dir.join(candidate.to_string())) {
-                Ok(mut file) => {
-                    io::Write::write_all(&mut file, format!("{owner}\n{pod}").as_bytes())?;
+            match write(&self.dir, candidate, owner, pod) {
+                Ok(()) => {
                     std::fs::write(self.dir.join(LAST), candidate.to_string())?;
                     return Ok(candidate);
                 }
@@ -99,10 +101,17 @@ pub fn directory(dir: &Path) -> PathBuf {
 /// Who has an address.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Holder {
+    /// Container and interface, as CNI names them.
+    pub owner: String,
     /// The pod's `namespace/name`.
     pub pod: String,
+}
+
+impl Holder {
     /// The node's end of its link.
-    pub link: String,
+    pub fn link(&self) -> String {
+        host_link(&self.owner)
+    }
 }
 
 /// Who has the addresses in a [`directory`]. Takes no lock: an address that is being given out or back may be
@@ -118,13 +127,29 @@ pub fn held(directory: &Path) -> io::Result<BTreeMap<Ipv4Addr, Holder>> {
         match std::fs::read_to_string(entry.path()) {
             Ok(text) => {
                 let (owner, pod) = parts(&text);
-                found.insert(address, Holder { pod: pod.to_owned(), link: host_link(owner) });
+                found.insert(address, Holder { owner: owner.to_owned(), pod: pod.to_owned() });
             }
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             Err(e) => return Err(e),
         }
     }
     Ok(found)
+}
+
+/// Writes down again who has an address, after the file was lost; false: somebody else has it by now.
+///
+/// # Errors
+/// When the file can't be written.
+pub fn restore(directory: &Path, address: Ipv4Addr, holder: &Holder) -> io::Result<bool> {
+    match write(directory, address, &holder.owner, &holder.pod) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        other => other.map(|()| true),
+    }
+}
+
+fn write(directory: &Path, address: Ipv4Addr, owner: &str, pod: &str) -> io::Result<()> {
+    let mut file = File::options().write(true).create_new(true).open(directory.join(address.to_string()))?;
+    io::Write::write_all(&mut file, format!("{owner}\n{pod}").as_bytes())
 }
 
 /// Owner (two lines) and pod of a file.
@@ -169,8 +194,14 @@ mod tests {
         let given = a.allocate("c1\neth1", "d/web").unwrap();
         a.allocate("c1\neth10", "d/other").unwrap();
         let held = held(&directory(&dir)).unwrap();
-        let web = Holder { pod: "d/web".into(), link: host_link("c1\neth1") };
+        let web = Holder { owner: "c1\neth1".into(), pod: "d/web".into() };
         assert_eq!((held.len(), &held[&given]), (2, &web));
+        let file = directory(&dir).join(given.to_string());
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(!restore(&directory(&dir), given, &web).unwrap());
+        std::fs::remove_file(&file).unwrap();
+        assert!(restore(&directory(&dir), given, &web).unwrap());
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
         assert_eq!(a.find("c1\neth1").unwrap(), Some(given));
         std::fs::remove_dir_all(&dir).unwrap();
     }

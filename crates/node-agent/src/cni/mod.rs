@@ -6,6 +6,6 @@ pub(crate) mod ipam;
 mod plugin;
 mod vxlan;
 
-pub use config::{BRIDGE, LINKS, NetConf, Paths, install};
-pub use plugin::run;
+pub use config::{BRIDGE, LINKS, NetConf, Paths, install, installed};
+pub use plugin::{attach, detach, run};
 pub use vxlan::{Backend, Overlay, Peer};

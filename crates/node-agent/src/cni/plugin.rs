@@ -136,15 +136,42 @@ fn add(conf: &NetConf, call: &Call) -> Result<Value, Failure> {
     if conf.pod_cidr.prefix_len() == 0 || conf.pod_cidr.prefix_len() > 30 {
         return Err(Failure::new(code::INVALID_CONFIG, format!("podCIDR {} has no room for pods", conf.pod_cidr)));
     }
+    let (address, mac) = join(conf, call)?;
+    Ok(result(conf, call, address, mac))
+}
+
+/// Gives the sandbox an address and a link; all of it or nothing.
+fn join(conf: &NetConf, call: &Call) -> Result<(Ipv4Addr, [u8; 6]), Failure> {
     let sandbox = call.netns()?.to_path_buf();
     let address = Addresses::open(&conf.data_dir, conf.pod_cidr)?.allocate(&call.owner(), &call.pod)?;
     match wire(conf, call, &sandbox, address) {
-        Ok(mac) => Ok(result(conf, call, address, mac)),
+        Ok(mac) => Ok((address, mac)),
         Err(e) => {
             let _ = delete(conf, call);
             Err(e.into())
         }
     }
+}
+
+/// Wires a namespace that no runtime knows, as if it were a pod's; what is there already is wired anew.
+///
+/// # Errors
+/// When it can't be wired.
+pub fn attach(conf: &NetConf, container: &str, netns: &Path, pod: &str) -> io::Result<Ipv4Addr> {
+    let call = own(container, Some(netns.to_owned()), pod);
+    join(conf, &call).map(|(address, _)| address).map_err(|f| io::Error::other(f.message))
+}
+
+/// Undoes [`attach`].
+///
+/// # Errors
+/// When the link or the address can't be removed.
+pub fn detach(conf: &NetConf, container: &str) -> io::Result<()> {
+    delete(conf, &own(container, None, "")).map_err(|f| io::Error::other(f.message))
+}
+
+fn own(container: &str, netns: Option<PathBuf>, pod: &str) -> Call {
+    Call { container: container.into(), netns, interface: "eth0".into(), pod: pod.into() }
 }
 
 fn result(conf: &NetConf, call: &Call, address: Ipv4Addr, mac: [u8; 6]) -> Value {

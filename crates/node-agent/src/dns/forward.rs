@@ -8,7 +8,7 @@ use tokio::net::UdpSocket;
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The servers for names outside the cluster, tried in order; none: such names are refused.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Upstream {
     servers: Vec<SocketAddr>,
 }

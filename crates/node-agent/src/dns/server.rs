@@ -1,7 +1,8 @@
 //! The server: UDP and TCP on the cluster's DNS address.
 
+use super::custom::Custom;
 use super::forward::Upstream;
-use super::zone::{Answer, Wanted, Zone};
+use super::zone::{Answer, Wanted, Zone, reversed};
 use arc_swap::ArcSwap;
 use hickory_proto::op::{Message, Metadata, ResponseCode};
 use hickory_proto::rr::rdata::{A, CNAME, PTR, SOA, SRV};
@@ -35,13 +36,19 @@ pub enum DnsError {
 #[derive(Debug, Clone)]
 pub struct Dns {
     zone: Arc<RwLock<Zone>>,
-    upstream: Arc<ArcSwap<Upstream>>,
+    upstream: Upstream,
+    custom: Arc<ArcSwap<Custom>>,
 }
 
 impl Dns {
     /// A server for this zone that forwards other names to `upstream`.
     pub fn new(zone: Arc<RwLock<Zone>>, upstream: Upstream) -> Self {
-        Self { zone, upstream: Arc::new(ArcSwap::from_pointee(upstream)) }
+        Self { zone, upstream, custom: Arc::default() }
+    }
+
+    /// What is answered from lists and asked elsewhere, exchanged while it serves.
+    pub fn custom(&self) -> Arc<ArcSwap<Custom>> {
+        self.custom.clone()
     }
 
     /// Serves on `address` until `cancel`.
@@ -74,7 +81,7 @@ impl Dns {
         let record = |data| Record::from_rdata(name.clone(), TTL, data);
         let target = |t: &str| Name::from_str(&format!("{}.", t.trim_end_matches('.'))).ok();
         let answers: Vec<Record> = match self.zone.read().answer(text.trim_end_matches('.'), wanted) {
-            Answer::Foreign => return None,
+            Answer::Foreign => return self.listed(name, kind),
             Answer::NoName => return Some((ResponseCode::NXDomain, Vec::new())),
             Answer::Empty => Vec::new(),
             Answer::Addresses(all) => all.into_iter().map(|a| record(RData::A(A(a)))).collect(),
@@ -89,6 +96,20 @@ impl Dns {
         Some((ResponseCode::NoError, answers))
     }
 
+    /// Records of a name or address that the config map lists.
+    fn listed(&self, name: &Name, kind: RecordType) -> Option<(ResponseCode, Vec<Record>)> {
+        let text = name.to_lowercase().to_ascii();
+        let (text, custom) = (text.trim_end_matches('.'), self.custom.load());
+        let record = |data| Record::from_rdata(name.clone(), TTL, data);
+        if let Some(names) = text.strip_suffix(".in-addr.arpa").and_then(reversed).and_then(|a| custom.names(a)) {
+            let names = names.iter().filter_map(|n| Name::from_str(&format!("{n}.")).ok());
+            let found = names.filter(|_| kind == RecordType::PTR).map(|n| record(RData::PTR(PTR(n)))).collect();
+            return Some((ResponseCode::NoError, found));
+        }
+        let addresses = custom.addresses(text)?.iter().filter(|_| kind == RecordType::A);
+        Some((ResponseCode::NoError, addresses.map(|a| record(RData::A(A(*a)))).collect()))
+    }
+
     /// The record that says how long "there is none" may be remembered.
     fn authority(&self) -> Option<Record> {
         let domain = Name::from_str(&format!("{}.", self.zone.read().domain())).ok()?;
@@ -99,8 +120,9 @@ impl Dns {
     }
 
     /// An upstream's answer: its code and records.
-    async fn foreign(&self, request: &Request) -> (ResponseCode, Vec<Record>) {
-        let upstream = self.upstream.load_full();
+    async fn foreign(&self, request: &Request, name: &Name) -> (ResponseCode, Vec<Record>) {
+        let (text, custom) = (name.to_lowercase().to_ascii(), self.custom.load_full());
+        let upstream = custom.upstream(text.trim_end_matches('.')).unwrap_or(&self.upstream);
         if upstream.is_empty() {
             return (ResponseCode::Refused, Vec::new());
         }
@@ -121,7 +143,7 @@ impl RequestHandler for Dns {
             Ok(info) => match self.local(&info.query.original().name, info.query.query_type()) {
                 Some((code, answers)) => (code, answers, true),
                 None => {
-                    let (code, answers) = self.foreign(request).await;
+                    let (code, answers) = self.foreign(request, &info.query.original().name).await;
                     (code, answers, false)
                 }
             },
@@ -188,6 +210,7 @@ mod tests {
         // The upstream is a server for another domain, which knows none of its names.
         let upstream = Dns::new(zone("example.org"), Upstream::default());
         let dns = Dns::new(zone(""), Upstream::new(vec![upper]));
+        let custom = dns.custom();
         let tasks = [tokio::spawn(upstream.serve(upper, cancel.clone())), tokio::spawn(dns.serve(at, cancel.clone()))];
         tokio::task::yield_now().await;
 
@@ -203,6 +226,23 @@ mod tests {
         assert_eq!(alias.answers[0].record_type(), RecordType::CNAME);
         let foreign = ask(at, "x.example.org.", RecordType::A).await;
         assert_eq!(foreign.metadata.response_code, ResponseCode::NXDomain, "the upstream's own answer");
+        let data = [
+            (
+                "x.override",
+                "hosts {\n 192.0.2.7 x.example.org db.d.svc.cluster.local\n}\nforward . 127.0.0.1:1\n".to_owned(),
+            ),
+            ("y.server", format!("example.org {{\n forward . {upper}\n}}\n")),
+        ];
+        custom.store(Arc::new(Custom::read(&data.map(|(k, v)| (k.to_owned(), v)).into()).0));
+        let listed = ask(at, "X.example.org.", RecordType::A).await;
+        assert_eq!(listed.answers[0].data, RData::A(A([192, 0, 2, 7].into())));
+        let named = ask(at, "7.2.0.192.in-addr.arpa.", RecordType::PTR).await;
+        assert_eq!(named.answers.len(), 2);
+        assert_eq!(ask(at, "x.example.org.", RecordType::AAAA).await.answers.len(), 0);
+        let stub = ask(at, "y.example.org.", RecordType::A).await;
+        assert_eq!(stub.metadata.response_code, ResponseCode::NXDomain, "the stub's own answer");
+        let own = ask(at, "nope.d.svc.cluster.local.", RecordType::A).await;
+        assert!(own.metadata.authoritative, "the cluster's names are not led elsewhere");
         cancel.cancel();
         for t in tasks {
             t.await.unwrap().unwrap();

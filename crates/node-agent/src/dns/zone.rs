@@ -1,7 +1,7 @@
 //! What is answered for which name: the DNS specification of Kubernetes (schema version 1.1.0) as a pure
 //! lookup over Services and EndpointSlices.
 
-use crate::proxy::SERVICE_NAME;
+use kybern_api::endpoints::{Port, SERVICE_NAME, Slice};
 use kybern_api::object::{EventType, Object};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -57,42 +57,12 @@ struct ServiceSpec {
     ports: Vec<Port>,
 }
 
-#[derive(Debug, Clone, Default, Deserialize, PartialEq, Eq)]
-#[serde(default)]
-struct Port {
-    name: String,
-    protocol: String,
-    port: u16,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct SliceView {
-    address_type: String,
-    endpoints: Vec<EndpointView>,
-    ports: Vec<Port>,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-struct EndpointView {
-    addresses: Vec<String>,
-    hostname: String,
-    conditions: Conditions,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-struct Conditions {
-    ready: Option<bool>,
-}
-
 /// The cluster's names, kept up to date by events.
 #[derive(Debug)]
 pub struct Zone {
     domain: String,
     services: HashMap<String, ServiceSpec>,
-    slices: HashMap<String, BTreeMap<String, SliceView>>,
+    slices: HashMap<String, BTreeMap<String, Slice>>,
     owners: HashMap<String, String>,
     /// Services by cluster IP, for reverse lookups.
     reverse: HashMap<Ipv4Addr, String>,
@@ -155,7 +125,7 @@ impl Zone {
             return Ok(());
         };
         let owner = format!("{service}.{}", object.head.namespace);
-        let view: SliceView = object.view()?;
+        let view: Slice = object.view()?;
         if view.address_type == "IPv4" {
             self.slices.entry(owner.clone()).or_default().insert(key.clone(), view);
             self.owners.insert(key, owner);
@@ -218,7 +188,7 @@ impl Zone {
 
     fn ports(&self, key: &str, port: &str, protocol: &str, wanted: Wanted) -> Answer {
         let Some(spec) = self.services.get(key) else { return Answer::NoName };
-        let is = |p: &Port| p.name == port && protocol_of(p).eq_ignore_ascii_case(protocol);
+        let is = |p: &Port| p.name == port && p.protocol().eq_ignore_ascii_case(protocol);
         match (self.all_ports(key, spec, is), wanted) {
             (Answer::Empty, _) => Answer::NoName,
             (found, Wanted::Service) => found,
@@ -258,7 +228,7 @@ impl Zone {
     ) -> impl Iterator<Item = (Ipv4Addr, &'a str, &'a [Port])> + 'a {
         self.slices.get(key).into_iter().flat_map(BTreeMap::values).flat_map(move |s| {
             let listed = s.endpoints.iter();
-            let ready = listed.filter(|e| spec.publish_not_ready_addresses || e.conditions.ready.unwrap_or(true));
+            let ready = listed.filter(|e| spec.publish_not_ready_addresses || e.is_ready());
             ready.filter_map(|e| Some((e.addresses.first()?.parse().ok()?, e.hostname.as_str(), s.ports.as_slice())))
         })
     }
@@ -278,10 +248,6 @@ impl Zone {
             _ => Answer::Empty,
         }
     }
-}
-
-fn protocol_of(p: &Port) -> &str {
-    if p.protocol.is_empty() { "TCP" } else { &p.protocol }
 }
 
 fn addresses(found: impl Iterator<Item = Ipv4Addr>) -> Answer {
@@ -304,7 +270,7 @@ fn pod(label: &str, wanted: Wanted) -> Answer {
 }
 
 /// `5.0.42.10` is the address 10.42.0.5.
-fn reversed(text: &str) -> Option<Ipv4Addr> {
+pub(super) fn reversed(text: &str) -> Option<Ipv4Addr> {
     let [d, c, b, a] = text.parse::<Ipv4Addr>().ok()?.octets();
     Some(Ipv4Addr::new(a, b, c, d))
 }

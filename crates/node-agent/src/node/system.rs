@@ -11,6 +11,15 @@ const SETTINGS: [(&str, &str); 4] = [
     ("net/ipv4/conf/default/rp_filter", "2"),
 ];
 
+/// Those that are not as they should be.
+pub(crate) fn unmet() -> impl Iterator<Item = (&'static str, &'static str)> {
+    SETTINGS.into_iter().filter(|(name, value)| {
+        let set = std::fs::read_to_string(Path::new("/proc/sys").join(name)).unwrap_or_default();
+        // No filter of sources at all would do too.
+        set.trim() != *value && !(name.ends_with("rp_filter") && set.trim() == "0")
+    })
+}
+
 /// Sets them. One that does not exist (bridge filtering not loaded) is left out; one that cannot be
 /// set is logged, since the network may work without.
 pub fn prepare() {

@@ -12,6 +12,7 @@ mod told;
 use crate::cni::ipam::{self, Holder};
 use crate::feed::Feed;
 use crate::inotify::Events;
+use crate::net::link::Links;
 use crate::nft::{NftError, Table};
 use frame::TABLE;
 use futures::StreamExt;
@@ -63,10 +64,14 @@ pub async fn run(feed: Feed, own: Ipv4Net, directory: &Path) {
 }
 
 async fn enforce(own: Ipv4Net, directory: &Path, updates: &mut mpsc::Receiver<PolicyUpdate>) {
-    let mut told = Told::default();
+    let (mut told, mut held) = (Told::default(), BTreeMap::new());
     loop {
-        let failed = match Enforcer::open(own, directory).await {
-            Ok(mut enforcer) => enforcer.run(updates, &mut told).await,
+        let failed = match Enforcer::open(own, directory, held.clone()).await {
+            Ok(mut enforcer) => {
+                let failed = enforcer.run(updates, &mut told).await;
+                held = enforcer.held;
+                failed
+            }
             Err(e) => e,
         };
         tracing::error!("network policies are not up to date: {failed}; trying again");
@@ -97,6 +102,9 @@ struct Enforcer<'a> {
     own: Ipv4Net,
     directory: &'a Path,
     given: Events,
+    links: Links,
+    /// Who had addresses last.
+    held: BTreeMap<Ipv4Addr, Holder>,
     /// Are there rules of an earlier agent, for which nobody has spoken yet?
     inherited: bool,
     /// What the kernel has; None: unknown.
@@ -104,13 +112,14 @@ struct Enforcer<'a> {
 }
 
 impl<'a> Enforcer<'a> {
-    async fn open(own: Ipv4Net, directory: &'a Path) -> io::Result<Self> {
+    async fn open(own: Ipv4Net, directory: &'a Path, held: BTreeMap<Ipv4Addr, Holder>) -> io::Result<Self> {
         std::fs::create_dir_all(directory)?;
         let given = Events::new()?;
-        given.watch(directory, AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_DELETE)?;
+        let of_files = AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_DELETE | AddWatchFlags::IN_MOVE;
+        given.watch(directory, of_files | AddWatchFlags::IN_DELETE_SELF | AddWatchFlags::IN_MOVE_SELF)?;
         let table = Table::open(TABLE)?;
         let inherited = table.holds("ip", &frame::stamp(own)).await.map_err(io::Error::other)?;
-        Ok(Self { table, own, directory, given, inherited, committed: None })
+        Ok(Self { table, own, directory, given, links: Links::open()?, held, inherited, committed: None })
     }
 
     /// Until something fails.
@@ -132,12 +141,29 @@ impl<'a> Enforcer<'a> {
         }
     }
 
+    /// Who has addresses. A holder whose link is there has its address, whatever became of the file: without
+    /// it the address would be given out twice.
+    async fn read_holders(&mut self) -> io::Result<()> {
+        let mut held = ipam::held(self.directory)?;
+        for (address, holder) in &self.held {
+            if held.contains_key(address) || self.links.find(&holder.link()).await?.is_none() {
+                continue;
+            }
+            if ipam::restore(self.directory, *address, holder)? {
+                tracing::warn!(%address, pod = holder.pod, "the file of an address in use was lost; it is written again");
+                held.insert(*address, holder.clone());
+            }
+        }
+        self.held = held;
+        Ok(())
+    }
+
     /// Before the first word of a server, pods that have doors keep them; the others have none, but answer the
     /// node.
     async fn sync(&mut self, told: &Told) -> io::Result<()> {
-        let held: BTreeMap<Ipv4Addr, Holder> = ipam::held(self.directory)?;
+        self.read_holders().await?;
         self.inherited &= !told.heard;
-        let wanted = Ruleset::of(told, &held);
+        let wanted = Ruleset::of(told, &self.held);
         let text = match &self.committed {
             Some(old) => wanted.since(old),
             None if self.inherited => wanted.since(&Ruleset::default()),

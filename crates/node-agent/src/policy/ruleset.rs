@@ -5,7 +5,7 @@ use super::frame::Direction::{self, Egress, Ingress};
 use super::frame::TABLE;
 use super::rules::lines;
 use super::told::{Members, Set, Told};
-use crate::cni::ipam::Holder;
+use crate::cni::ipam::{Holder, OURS};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -40,8 +40,10 @@ impl Ruleset {
             }
         }
         for (address, holder) in held {
-            rules.sources.insert((holder.link.clone(), *address));
-            let Some(policies) = told.pods.get(&holder.pod) else { continue };
+            rules.sources.insert((holder.link(), *address));
+            let none = Vec::new();
+            let known = told.pods.get(&holder.pod).or_else(|| (holder.pod == OURS).then_some(&none));
+            let Some(policies) = known else { continue };
             for direction in [Ingress, Egress] {
                 let verdict = rules.door(direction, *address, policies, told);
                 rules.doors.insert((direction, *address), verdict);

@@ -38,6 +38,7 @@ fn everything() -> PolicyUpdate {
 async fn scenario(directory: &Path) -> io::Result<()> {
     let addresses = Addresses::open(directory, own())?;
     let inside = ipam::directory(directory);
+    let link = Holder { owner: "c1\neth0".into(), ..Holder::default() }.link();
     close(own()).await.map_err(io::Error::other)?;
     let (out, mut updates) = mpsc::channel(QUEUE);
     let steps = async {
@@ -52,6 +53,21 @@ async fn scenario(directory: &Path) -> io::Result<()> {
             nft(line)?;
             until(line, open).await?;
         }
+        Links::open()?.add_veth(&link, "other", 1500).await?;
+        for lost in ["address", "directory"] {
+            match lost {
+                "address" => std::fs::remove_file(inside.join("10.42.3.2"))?,
+                _ => std::fs::rename(&inside, directory.join("away"))?,
+            }
+            let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
+            while ipam::held(&inside).unwrap_or_default().len() != 1 {
+                assert!(tokio::time::Instant::now() < deadline, "the {lost} is not written again");
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            until("the door is there again", open).await?;
+        }
+        Links::open()?.delete(&link).await?;
+        let addresses = Addresses::open(directory, own())?;
         addresses.release("c1\neth0")?;
         until("given back: closed", |r| !r.contains("10.42.3.2")).await
     };

@@ -1,8 +1,9 @@
 //! Which endpoints of a Service's port get its traffic.
 
-use super::view::{Hints, Port, Slice, SliceEndpoint, protocol};
+use super::view::Port;
+use kybern_api::endpoints::{self, Hints, Slice};
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// Where traffic can go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,11 +42,10 @@ pub(super) struct Candidates<'a> {
 impl<'a> Candidates<'a> {
     pub(super) fn of(place: &'a Place, slices: impl Iterator<Item = &'a Slice>, port: &Port) -> Self {
         let mut all = Vec::new();
-        let wanted = protocol(&port.protocol);
+        let protocol = if port.protocol.is_empty() { "TCP" } else { &port.protocol };
         for slice in slices.filter(|s| s.address_type == "IPv4") {
-            let same = |name: &str, text: &str| name == port.name && protocol(text) == wanted;
-            let Some(target) = slice.ports.iter().find(|p| same(&p.name, &p.protocol)) else { continue };
-            all.extend(slice.endpoints.iter().filter_map(|e| candidate(place, e, target.port)));
+            let Some(target) = slice.port(&port.name, protocol) else { continue };
+            all.extend(slice.endpoints.iter().filter_map(|e| candidate(place, e, target)));
         }
         Self { place, all }
     }
@@ -90,17 +90,11 @@ fn for_zone(place: &Place, hints: &Hints) -> bool {
     hints.for_zones.iter().any(|z| z.name == place.zone)
 }
 
-fn candidate<'a>(place: &Place, e: &'a SliceEndpoint, port: u16) -> Option<Candidate<'a>> {
-    let ip: Ipv4Addr = e.addresses.first()?.parse().ok()?;
-    // Where a slice may not lead: the node's own services and its neighbours on the link.
-    if ip.is_loopback() || ip.is_link_local() || ip.is_multicast() || ip.is_unspecified() {
-        return None;
-    }
-    let c = &e.conditions;
-    let ready = c.ready.unwrap_or(true);
-    let serves = c.terminating == Some(true) && c.serving == Some(true);
+fn candidate<'a>(place: &Place, e: &'a endpoints::Endpoint, port: u16) -> Option<Candidate<'a>> {
+    let Some(IpAddr::V4(ip)) = e.address() else { return None };
+    let ready = e.is_ready();
     let endpoint = Endpoint { ip, port, local: e.node_name == place.node };
-    (ready || serves).then_some(Candidate { endpoint, ready, hints: &e.hints })
+    (ready || e.serves_to_its_end()).then_some(Candidate { endpoint, ready, hints: &e.hints })
 }
 
 /// Ready endpoints; where there is none, those that still serve while they terminate.

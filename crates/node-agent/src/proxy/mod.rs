@@ -12,7 +12,7 @@ mod view;
 
 pub use endpoints::Endpoint;
 pub use health::HealthChecks;
-pub use model::{Frontend, HealthCheck, Model, Outside, SERVICE_NAME, ServicePort};
+pub use model::{Frontend, HealthCheck, Model, Outside, ServicePort};
 pub use rules::{Change, Network};
 
 use crate::nft::{NftError, Table};

@@ -2,8 +2,9 @@
 //! slices and pods.
 
 use super::endpoints::{Candidates, Endpoint, Place};
-use super::view::{Pod, PodSpec, Port, Service, Slice, addresses, protocol};
+use super::view::{Pod, PodSpec, Port, Service, addresses, protocol};
 use ipnet::Ipv4Net;
+use kybern_api::endpoints::{SERVICE_NAME, Slice};
 use kybern_api::object::{EventType, Object};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -78,8 +79,6 @@ pub struct Model {
     changed: BTreeSet<String>,
 }
 
-/// The label that names a slice's Service.
-pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// The label that names a node's zone.
 const ZONE: &str = "topology.kubernetes.io/zone";
 /// For how long a client keeps its endpoint where the service does not say.

@@ -110,3 +110,39 @@ fn affinity_sources_host_ports_and_rivals_are_taken_and_given_back() {
     assert!(seen[2].contains("192.0.2.1 . tcp . 80 : goto ext-"), "given back, it goes on: {}", seen[2]);
     assert!(!seen[2].contains("10.43.0.7") && !seen[2].contains("udp . 53"), "{}", seen[2]);
 }
+
+/// A client outside, a node, and its pod: who comes through an external IP, and as whom.
+#[test]
+fn packets_to_an_external_ip_reach_the_pod() {
+    use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+    let lab = crate::net::lab::Lab::new("ext", &["n", "c", "p"]);
+    lab.cable("c", "198.51.100.9/24", "n", "out");
+    lab.cable("p", "10.42.1.2/24", "n", "pod");
+    for (link, address) in [("out", "198.51.100.1/24"), ("pod", "10.42.1.1/24")] {
+        lab.ip("n", &format!("addr add {address} dev {link}"));
+    }
+    lab.ip("c", "route add default via 198.51.100.1");
+    lab.ip("p", "route add default via 10.42.1.1");
+    lab.forward("n");
+    let listener = lab.run("p", || TcpListener::bind((Ipv4Addr::UNSPECIFIED, 8080))).unwrap();
+    let external = SocketAddr::from(([192, 0, 2, 10], 80));
+    let put = |ips: &[&str], policy: &str| {
+        let spec = json!({"type": "ClusterIP", "clusterIPs": ["10.43.0.7"], "externalIPs": ips,
+            "externalTrafficPolicy": policy, "ports": [{"name": "http", "port": 80, "protocol": "TCP"}]});
+        let service = object("d", "web", &[], json!({"spec": spec}));
+        let work = move || async move {
+            let mut proxy = proxy()?;
+            proxy.model().service(EventType::Added, &service).unwrap();
+            proxy.model().slice(EventType::Added, &slice("d", &[("10.42.1.2", "n1", Some(true))])).unwrap();
+            proxy.sync().await.map(drop).map_err(std::io::Error::other)
+        };
+        netns::run_in_async(&netns::path(&lab.part("n")), work).unwrap();
+    };
+    for (policy, client) in [("Cluster", [10, 42, 1, 1]), ("Local", [198, 51, 100, 9])] {
+        put(&["192.0.2.10"], policy);
+        assert!(lab.reaches("c", external), "{policy}");
+        assert_eq!(listener.accept().unwrap().1.ip(), Ipv4Addr::from(client), "{policy}");
+    }
+    put(&[], "Cluster");
+    assert!(!lab.reaches("c", external), "taken away");
+}

@@ -1,4 +1,4 @@
-//! Services, slices and pods as far as the proxy reads them.
+//! Services and pods as far as the proxy reads them.
 
 use serde::Deserialize;
 use std::net::Ipv4Addr;
@@ -69,53 +69,6 @@ pub(super) struct LoadBalancer {
 pub(super) struct Ingress {
     pub(super) ip: String,
     pub(super) ip_mode: String,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(super) struct Slice {
-    pub(super) address_type: String,
-    pub(super) endpoints: Vec<SliceEndpoint>,
-    pub(super) ports: Vec<SlicePort>,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(super) struct SliceEndpoint {
-    pub(super) addresses: Vec<String>,
-    pub(super) node_name: String,
-    pub(super) conditions: Conditions,
-    pub(super) hints: Hints,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
-pub(super) struct Conditions {
-    pub(super) ready: Option<bool>,
-    pub(super) serving: Option<bool>,
-    pub(super) terminating: Option<bool>,
-}
-
-/// Zones and nodes an endpoint is best used from.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(super) struct Hints {
-    pub(super) for_zones: Vec<Named>,
-    pub(super) for_nodes: Vec<Named>,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
-pub(super) struct Named {
-    pub(super) name: String,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
-pub(super) struct SlicePort {
-    pub(super) name: String,
-    pub(super) protocol: String,
-    pub(super) port: u16,
 }
 
 /// A pod of this node.

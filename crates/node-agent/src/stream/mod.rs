@@ -10,6 +10,7 @@ mod tests;
 
 use crate::feed::{Connect, Feed};
 use crate::images::content::Content;
+use crate::netcheck::{self, NetCheck};
 use crate::node::stats::Stats;
 use crate::pods::find::Containers;
 use crate::runtime::Runtime;
@@ -29,6 +30,8 @@ use tokio_util::task::AbortOnDropHandle;
 
 /// Pause before a lost server is called again, growing.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+const METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Keeps a reverse stream to every server and serves what they open.
 #[derive(Clone)]
@@ -53,6 +56,10 @@ pub struct Services {
     pub stats: Arc<Stats>,
     /// The content of its images; None: they are not shared.
     pub content: Option<Content>,
+    /// How its pods' network does.
+    pub check: Arc<NetCheck>,
+    /// What its Ingress proxy has counted.
+    pub ingress: Arc<kybern_ingress::Metrics>,
 }
 
 impl Streams {
@@ -131,15 +138,25 @@ impl Services {
     }
 }
 
-/// The kubelet's HTTP paths, as far as they exist.
+/// The kubelet's HTTP paths, as far as they exist, and our own.
 async fn serve_http(services: &Services, request: &Http, opening: Opening) {
-    let path = request.path.split('?').next().unwrap_or_default();
+    let (path, query) = request.path.split_once('?').unwrap_or((&request.path, ""));
     let (kind, body) = match path {
         "/healthz" => ("text/plain", Bytes::from_static(b"ok")),
+        "/metrics" => match services.ingress.text() {
+            Ok(text) => (METRICS, text.into()),
+            Err(e) => return opening.refuse(&Status::internal(e.to_string())),
+        },
         "/stats/summary" => match services.stats.summary().await {
             Ok(summary) => ("application/json", summary.to_string().into()),
             Err(e) => return opening.refuse(&Status::internal(e.to_string())),
         },
+        _ if path.starts_with(netcheck::PATH) => {
+            match services.check.serve(&path[netcheck::PATH.len()..], query).await {
+                Ok(answer) => ("application/json", answer.to_string().into()),
+                Err(status) => return opening.refuse(&status),
+            }
+        }
         _ => return opening.refuse(&Status::new(Reason::NotFound, format!("the node serves no {path}"))),
     };
     let channel = opening.accept(200, kind);

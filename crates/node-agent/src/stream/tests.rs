@@ -41,7 +41,20 @@ fn services(log: PathBuf) -> (Arc<Services>, Arc<One>) {
     let clock = Arc::new(FixedClock::new("2024-05-01T10:00:10Z".parse().expect("time")));
     let runtime: Arc<dyn crate::runtime::Runtime> = Arc::new(Fake::default());
     let stats = Arc::new(crate::node::stats::Stats::new("n1", runtime.clone(), clock.clone(), "/".into()));
-    (Arc::new(Services { runtime, containers: one.clone(), clock, stats, content: None }), one)
+    let paths = crate::cni::Paths { bin_dir: "/nonexistent".into(), conf_dir: "/nonexistent".into() };
+    let check = crate::netcheck::NetCheck::new("n1", paths, ([10, 43, 0, 10].into(), "cluster.local".into()));
+    (
+        Arc::new(Services {
+            runtime,
+            containers: one.clone(),
+            clock,
+            stats,
+            content: None,
+            check,
+            ingress: Arc::default(),
+        }),
+        one,
+    )
 }
 
 /// The server's end of a channel and the node's, joined; the answer comes out of the receiver.

@@ -87,6 +87,8 @@ const MATRIX: &[(&str, bool)] = &[
     ("get ns - configmaps c-env", true),
     ("get ns - configmaps s-pull", false),
     ("get ns - configmaps other", false),
+    ("get kube-system - configmaps coredns-custom", true),
+    ("get ns - configmaps coredns-custom", false),
     ("list ns - configmaps", false),
     ("get ns - persistentvolumeclaims claim", true),
     ("get ns - persistentvolumeclaims one-e", true),

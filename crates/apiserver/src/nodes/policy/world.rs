@@ -11,6 +11,8 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 type Key = (SmolStr, SmolStr);
+/// Sets by id, and the elements that are a pod's in them.
+type Memberships = Vec<(String, Vec<(u32, u16)>)>;
 /// Names of nodes.
 pub(super) type Nodes = BTreeSet<SmolStr>;
 
@@ -157,10 +159,7 @@ impl World {
     pub(super) fn namespace(&mut self, object: &Object, gone: bool) -> Nodes {
         let name = object.head.name.clone();
         let pods: Vec<Pod> = in_namespace(&self.pods, &name).map(|(_, p)| p.clone()).collect();
-        let mut before: Vec<Vec<(String, Vec<(u32, u16)>)>> = Vec::new();
-        for pod in &pods {
-            before.push(self.memberships(pod));
-        }
+        let before: Vec<Memberships> = pods.iter().map(|pod| self.memberships(pod)).collect();
         match gone {
             true => self.namespaces.remove(&name),
             false => self.namespaces.insert(name, object.head.clone()),
@@ -241,7 +240,7 @@ impl World {
     }
 
     /// The sets that a pod is in, and as what.
-    fn memberships(&self, pod: &Pod) -> Vec<(String, Vec<(u32, u16)>)> {
+    fn memberships(&self, pod: &Pod) -> Memberships {
         let found = self.sets.iter().map(|(id, set)| (id.clone(), self.elements(&set.def, pod)));
         found.filter(|(_, elements)| !elements.is_empty()).collect()
     }
@@ -256,7 +255,7 @@ impl World {
     }
 
     /// Takes elements out of sets and puts others in; the users of sets that are different then.
-    fn exchange(&mut self, had: Vec<(String, Vec<(u32, u16)>)>, has: Vec<(String, Vec<(u32, u16)>)>) -> BTreeSet<Key> {
+    fn exchange(&mut self, had: Memberships, has: Memberships) -> BTreeSet<Key> {
         let mut users = BTreeSet::new();
         if had == has {
             return users;

@@ -6,6 +6,7 @@ use crate::registry::kinds::Resource;
 use crate::request::chain::Authorized;
 use crate::server::ApiServer;
 use crate::verbs::{get, no_such_path};
+use kybern_api::endpoints::{Endpoint, Port, SERVICE_NAME, Slice, may_be_led_to};
 use kybern_api::error::{Reason, Status};
 use kybern_api::object::Object;
 use serde::Deserialize;
@@ -97,14 +98,9 @@ fn unavailable(text: String) -> Status {
 
 /// An address that a request may be sent to: never this machine's own.
 fn proxyable(ip: &str) -> Result<IpAddr, Status> {
-    let refused = || Status::bad_request("address not allowed");
     // An IPv4 address may stand in IPv6's clothes (CVE-2020-8562 and its like).
-    let ip = ip.parse::<IpAddr>().map_err(|_| refused())?.to_canonical();
-    let local = match ip {
-        IpAddr::V4(ip) => ip.is_link_local(),
-        IpAddr::V6(ip) => ip.is_unicast_link_local(),
-    };
-    if ip.is_loopback() || ip.is_unspecified() || ip.is_multicast() || local { Err(refused()) } else { Ok(ip) }
+    let ip = ip.parse::<IpAddr>().ok().filter(may_be_led_to).map(|ip| ip.to_canonical());
+    ip.ok_or_else(|| Status::bad_request("address not allowed"))
 }
 
 #[derive(Deserialize, Default)]
@@ -182,32 +178,6 @@ struct Service {
 struct ServiceSpec {
     ports: Vec<Port>,
 }
-/// A port of a service or of a slice of endpoints.
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Port {
-    name: Option<String>,
-    port: Option<u16>,
-}
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Slice {
-    endpoints: Vec<Endpoint>,
-    ports: Vec<Port>,
-}
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase", default)]
-struct Endpoint {
-    addresses: Vec<String>,
-    conditions: Conditions,
-    node_name: Option<String>,
-}
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Conditions {
-    ready: Option<bool>,
-}
-
 /// One of the ready endpoints, another one each time.
 fn service(server: &ApiServer, object: &Object, asked: &Asked<'_>) -> Result<Address, Status> {
     let slices = slices(server, object)?;
@@ -219,7 +189,7 @@ fn service(server: &ApiServer, object: &Object, asked: &Asked<'_>) -> Result<Add
     let (endpoint, port) = found.swap_remove(rand::random_range(0..found.len()));
     // An endpoint that is no pod's is reached from any node.
     let anywhere = || server.0.nodes.connected().into_iter().next();
-    let node = endpoint.node_name.clone().or_else(anywhere);
+    let node = Some(endpoint.node_name.clone()).filter(|n| !n.is_empty()).or_else(anywhere);
     let node = node.ok_or_else(|| unavailable("no node is connected to this server".into()))?;
     let ip = proxyable(endpoint.addresses.first().map(String::as_str).unwrap_or_default())?;
     Ok(Address { node, ip, port, tls: asked.tls })
@@ -227,7 +197,7 @@ fn service(server: &ApiServer, object: &Object, asked: &Asked<'_>) -> Result<Add
 
 fn slices(server: &ApiServer, service: &Object) -> Result<Vec<Slice>, Status> {
     let kind = server.0.kinds.resource("discovery.k8s.io", "endpointslices").ok_or_else(no_such_path)?;
-    let labels = format!("kubernetes.io/service-name={}", service.head.name);
+    let labels = format!("{SERVICE_NAME}={}", service.head.name);
     let selector = Selector::parse(&kind.def, &labels, "")?;
     let snapshot = kind.cache.snapshot(server.0.caches.applied());
     let prefix = kind.cache.keys().namespace(Some(&service.head.namespace));
@@ -237,15 +207,14 @@ fn slices(server: &ApiServer, service: &Object) -> Result<Vec<Slice>, Status> {
 /// The name of the port asked for, which slices know it by.
 fn port_name(service: &Service, asked: &Asked<'_>) -> Result<String, Status> {
     let Ok(number) = asked.port.parse::<u16>() else { return Ok(asked.port.to_owned()) };
-    let port = service.spec.ports.iter().find(|p| p.port == Some(number));
+    let port = service.spec.ports.iter().find(|p| p.port == number);
     let missing = || unavailable(format!("no service port {number} found for service \"{}\"", asked.name));
-    Ok(port.ok_or_else(missing)?.name.clone().unwrap_or_default())
+    Ok(port.ok_or_else(missing)?.name.clone())
 }
 
 fn endpoints<'a>(slices: &'a [Slice], port: &str) -> Vec<(&'a Endpoint, u16)> {
-    let number = |s: &Slice| s.ports.iter().find(|p| p.name.as_deref().unwrap_or_default() == port)?.port;
-    let ready = |e: &&Endpoint| e.conditions.ready.unwrap_or(true) && !e.addresses.is_empty();
-    let of = |s: &'a Slice| number(s).map(|port| s.endpoints.iter().filter(ready).map(move |e| (e, port)));
+    let ready = |e: &&Endpoint| e.is_ready() && !e.addresses.is_empty();
+    let of = |s: &'a Slice| s.port(port, "TCP").map(|n| s.endpoints.iter().filter(ready).map(move |e| (e, n)));
     slices.iter().filter_map(of).flatten().collect()
 }
 

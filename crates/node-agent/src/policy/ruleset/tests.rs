@@ -1,5 +1,6 @@
 use super::*;
 use crate::cni::BRIDGE;
+use crate::net::lab::Lab;
 use crate::net::netns;
 use crate::nft::Table;
 use crate::policy::frame::closed;
@@ -9,7 +10,6 @@ use kybern_wire::node::{
 };
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::process::Command;
 use std::time::Duration;
 
 const A: Ipv4Addr = Ipv4Addr::new(10, 42, 1, 2);
@@ -33,7 +33,7 @@ fn numbered(protocol: &str, first: u32, last: u32) -> PolicyPort {
 }
 
 fn holder(name: &str) -> Holder {
-    Holder { pod: format!("d/{name}"), link: format!("ky{name}") }
+    Holder { owner: name.into(), pod: format!("d/{name}") }
 }
 
 fn held() -> BTreeMap<Ipv4Addr, Holder> {
@@ -65,6 +65,8 @@ fn a_pod_that_nobody_told_of_has_no_door_and_an_unknown_policy_closes_one() {
     told.take(PolicyUpdate { whole: true, pods: vec![pod("d/a", &["d/lost"])], ..PolicyUpdate::default() });
     let rules = Ruleset::of(&told, &held());
     assert_eq!(rules.doors.keys().map(|(_, a)| *a).collect::<Vec<_>>(), [A, A]);
+    let ours = BTreeMap::from([(B, Holder { owner: "b".into(), pod: OURS.into() })]);
+    assert!(Ruleset::of(&told, &ours).doors.values().eq(["accept", "accept"]), "the node's own");
     assert_eq!(rules.chains["ingress-10-42-1-2"], ["ct original ip saddr 10.42.1.2 accept", "drop"]);
 }
 
@@ -92,88 +94,38 @@ fn an_id_that_is_no_name_is_left_out() {
 }
 
 /// A node with two pods on a bridge, for real packets.
-struct Node(String);
-
-fn ip(line: &str) -> io::Result<()> {
-    let out = Command::new("ip").args(line.split(' ')).output()?;
-    match out.status.success() {
-        true => Ok(()),
-        false => Err(io::Error::other(format!("ip {line}: {}", String::from_utf8_lossy(&out.stderr)))),
+fn node() -> Lab {
+    let lab = Lab::new("pol", &["n", "a", "b"]);
+    lab.ip("n", &format!("link add {BRIDGE} type bridge"));
+    lab.ip("n", &format!("addr add 10.42.1.1/24 dev {BRIDGE}"));
+    lab.ip("n", &format!("link set {BRIDGE} up"));
+    for (part, address) in [("a", A), ("b", B)] {
+        let link = holder(part).link();
+        lab.cable(part, &format!("{address}/24"), "n", &link);
+        lab.ip("n", &format!("link set {link} master {BRIDGE}"));
+        lab.ip(part, "route add default via 10.42.1.1");
     }
+    lab.forward("n");
+    lab
 }
 
-impl Node {
-    fn new() -> Self {
-        let node = Self(format!("kybern-pol-{}", std::process::id()));
-        for part in ["n", "a", "b"] {
-            netns::create(&node.part(part)).unwrap();
-        }
-        let name = node.0.clone();
-        netns::run_in(&netns::path(&node.part("n")), move || {
-            ip("link set lo up")?;
-            ip(&format!("link add {BRIDGE} type bridge"))?;
-            ip(&format!("addr add 10.42.1.1/24 dev {BRIDGE}"))?;
-            ip(&format!("link set {BRIDGE} up"))?;
-            for (part, address) in [("a", A), ("b", B)] {
-                ip(&format!("link add ky{part} type veth peer name eth0 netns {name}-{part}"))?;
-                ip(&format!("link set ky{part} master {BRIDGE} up"))?;
-                netns::run_in(&netns::path(&format!("{name}-{part}")), move || {
-                    ip("link set lo up")?;
-                    ip(&format!("addr add {address}/24 dev eth0"))?;
-                    ip("link set eth0 up")?;
-                    ip("route add default via 10.42.1.1")
-                })?;
-            }
-            std::fs::write("/proc/sys/net/ipv4/ip_forward", "1")?;
-            std::fs::write("/proc/sys/net/bridge/bridge-nf-call-iptables", "1")
-        })
-        .unwrap();
-        node
-    }
-
-    fn part(&self, part: &str) -> String {
-        format!("{}-{part}", self.0)
-    }
-
-    fn run<T: Send + 'static>(
-        &self,
-        part: &str,
-        work: impl FnOnce() -> io::Result<T> + Send + 'static,
-    ) -> io::Result<T> {
-        netns::run_in(&netns::path(&self.part(part)), work)
-    }
-
-    fn apply(&self, text: String) {
-        let work = move || async move { Table::open(TABLE)?.apply(&text).await.map_err(io::Error::other) };
-        netns::run_in_async(&netns::path(&self.part("n")), work).unwrap();
-    }
-
-    /// Does a connection come about from this part of the node?
-    fn reaches(&self, from: &str, to: SocketAddr) -> bool {
-        self.run(from, move || TcpStream::connect_timeout(&to, Duration::from_millis(300))).is_ok()
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        for part in ["n", "a", "b"] {
-            netns::delete(&self.part(part)).unwrap();
-        }
-    }
+fn apply(lab: &Lab, text: String) {
+    let work = move || async move { Table::open(TABLE)?.apply(&text).await.map_err(io::Error::other) };
+    netns::run_in_async(&netns::path(&lab.part("n")), work).unwrap();
 }
 
 #[test]
 fn packets_follow_the_rules_from_the_first_and_on_connections_that_run() {
     use std::io::{Read, Write};
-    let node = Node::new();
+    let node = node();
     let mut kernel = Ruleset::default();
     let mut put = |told: &Told, held: &BTreeMap<Ipv4Addr, Holder>| {
         let next = Ruleset::of(told, held);
-        node.apply(next.since(&kernel));
+        apply(&node, next.since(&kernel));
         kernel = next;
     };
-    node.apply(closed(own(), true));
-    node.apply("table ip nat { chain p { type nat hook prerouting priority dstnat; ip daddr 10.43.0.7 tcp dport 80 dnat ip to 10.42.1.3:8080;\n }\n }\n".into());
+    apply(&node, closed(own(), true));
+    apply(&node, "table ip nat { chain p { type nat hook prerouting priority dstnat; ip daddr 10.43.0.7 tcp dport 80 dnat ip to 10.42.1.3:8080;\n }\n }\n".into());
     put(&Told::default(), &held());
     let listener = node.run("b", || TcpListener::bind((B, 8080))).unwrap();
     let (direct, service) = (SocketAddr::from((B, 8080)), SocketAddr::from(([10, 43, 0, 7], 80)));
@@ -185,7 +137,8 @@ fn packets_follow_the_rules_from_the_first_and_on_connections_that_run() {
     assert!(node.reaches("a", direct) && node.reaches("a", service), "open to everybody");
     let mut running = node.run("a", move || TcpStream::connect(service)).unwrap();
     running.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
-    let mut accepted = (0..4).map(|_| listener.accept().unwrap().0).last().unwrap();
+    let mut accepted = listener.accept().unwrap().0;
+    (0..3).for_each(|_| accepted = listener.accept().unwrap().0);
     accepted.write_all(b"1").unwrap();
     let mut byte = [0];
     running.read_exact(&mut byte).unwrap();
@@ -233,7 +186,7 @@ fn packets_follow_the_rules_from_the_first_and_on_connections_that_run() {
     a.send_to(b"1", (B, 5000)).unwrap();
     assert!(b.recv_from(&mut byte).is_ok());
     let other = Ipv4Addr::new(10, 42, 1, 9);
-    node.run("a", move || ip(&format!("addr add {other}/24 dev eth0"))).unwrap();
+    node.ip("a", &format!("addr add {other}/24 dev eth0"));
     let forged = node.run("a", move || UdpSocket::bind((other, 5000))).unwrap();
     forged.send_to(b"2", (B, 5000)).unwrap();
     assert!(b.recv_from(&mut byte).is_err(), "what bears an address that is not the pod's");
