@@ -108,6 +108,8 @@ impl Test {
         ensure!(images == ["x:1", "y:2"], "{images:?}");
         let mut scale = deployments.get_scale("kube").await?;
         scale.spec.get_or_insert_default().replicas = Some(0);
+        // The controller may write the Deployment's status in between.
+        scale.metadata.resource_version = None;
         deployments.replace_scale("kube", &PostParams::default(), &scale).await?;
         Ok(())
     }
