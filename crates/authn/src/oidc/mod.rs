@@ -1,7 +1,7 @@
 //! Tokens of other issuers (OpenID Connect), as an `AuthenticationConfiguration` describes them.
 //!
 //! An issuer's keys are fetched when the first of its tokens comes, again when a token names an unknown key,
-//! and when they grow old; never more often than [`INTERVAL`], whatever strangers send. A token is judged by
+//! and when they grow old; never more often than `INTERVAL`, whatever strangers send. A token is judged by
 //! the keys in memory: `authenticate` says [`Outcome::Pending`] where a fetch could help.
 
 mod claims;
