@@ -22,8 +22,8 @@ const AT_ONCE: usize = 16;
 /// # Errors
 /// When the runtime refuses.
 pub fn run(args: &RuntimeArgs) -> Result<()> {
-    let cri = Cri::new(channel(&args.socket).context("the runtime's socket")?);
     roles::runtime()?.block_on(async {
+        let cri = Cri::new(channel(&args.socket).context("the runtime's socket")?);
         let mut alone = Vec::new();
         for i in 0..args.alone {
             let (sandbox, steps) = start(&cri, &args.image, &format!("alone-{i}")).await?;
