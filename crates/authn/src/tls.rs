@@ -279,21 +279,7 @@ pub fn pinned_client(ca_hash: [u8; 32]) -> Result<ClientConfig> {
         .with_safe_default_protocol_versions()
         .map_err(Error::Tls)?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Unrooted { pin: Some(ca_hash) }))
-        .with_no_client_auth())
-}
-
-/// A client of whoever answers: it checks that the other side holds the key of its certificate, not whose
-/// certificate that is. For the proxy to pods and services, whose certificates are their own affair.
-///
-/// # Errors
-/// When the provider lacks a protocol version.
-pub fn client_of_anybody() -> Result<ClientConfig> {
-    Ok(ClientConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
-        .map_err(Error::Tls)?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Unrooted { pin: None }))
+        .with_custom_certificate_verifier(Arc::new(Pinned(ca_hash)))
         .with_no_client_auth())
 }
 
@@ -309,14 +295,11 @@ fn has_hash(der: &[u8], hash: [u8; 32]) -> bool {
     aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, der).as_ref() == hash
 }
 
-/// Has no roots: it believes the one CA that is known by its hash (the server sends the CA's certificate
-/// along), or anybody.
+/// Has no roots: it believes the one CA that is known by its hash. The server sends the CA's certificate along.
 #[derive(Debug)]
-struct Unrooted {
-    pin: Option<[u8; 32]>,
-}
+struct Pinned([u8; 32]);
 
-impl ServerCertVerifier for Unrooted {
+impl ServerCertVerifier for Pinned {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -325,10 +308,9 @@ impl ServerCertVerifier for Unrooted {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> std::result::Result<ServerCertVerified, rustls::Error> {
-        let Some(pin) = self.pin else { return Ok(ServerCertVerified::assertion()) };
         let pinned = intermediates
             .iter()
-            .find(|der| has_hash(der, pin))
+            .find(|der| has_hash(der, self.0))
             .ok_or(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer))?;
         let store = roots(&[pinned.clone().into_owned()])
             .map_err(|_| rustls::Error::InvalidCertificate(CertificateError::BadEncoding))?;

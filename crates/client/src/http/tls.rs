@@ -6,6 +6,7 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use std::future::Future;
@@ -45,16 +46,19 @@ pub fn tls_config(ca_pem: &[u8], identity: Option<(&[u8], &[u8])>) -> Result<Arc
     Ok(Arc::new(config))
 }
 
-/// Takes every certificate: for those who ask an address and not a name. `protocols` are offered.
+/// A client of whoever answers: it checks that the other side holds the key of its certificate, not whose
+/// certificate that is. For those who ask an address and not a name. `protocols` are offered.
 pub fn any_certificate(protocols: &[&[u8]]) -> Arc<ClientConfig> {
-    let builder = ClientConfig::builder().dangerous().with_custom_certificate_verifier(Arc::new(Anyone));
+    let builder = ClientConfig::builder();
+    let anyone = Anyone(builder.crypto_provider().signature_verification_algorithms);
+    let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(anyone));
     let mut config = builder.with_no_client_auth();
     config.alpn_protocols = protocols.iter().map(|p| p.to_vec()).collect();
     Arc::new(config)
 }
 
 #[derive(Debug)]
-struct Anyone;
+struct Anyone(WebPkiSupportedAlgorithms);
 
 impl ServerCertVerifier for Anyone {
     fn verify_server_cert(
@@ -69,26 +73,22 @@ impl ServerCertVerifier for Anyone {
     }
     fn verify_tls12_signature(
         &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _dss: &DigitallySignedStruct,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
+        verify_tls12_signature(message, cert, dss, &self.0)
     }
     fn verify_tls13_signature(
         &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _dss: &DigitallySignedStruct,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
+        verify_tls13_signature(message, cert, dss, &self.0)
     }
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        use SignatureScheme as S;
-        let ecdsa = [S::ECDSA_NISTP256_SHA256, S::ECDSA_NISTP384_SHA384, S::ECDSA_NISTP521_SHA512, S::ED25519];
-        let rsa = [S::RSA_PKCS1_SHA256, S::RSA_PKCS1_SHA384, S::RSA_PKCS1_SHA512];
-        let pss = [S::RSA_PSS_SHA256, S::RSA_PSS_SHA384, S::RSA_PSS_SHA512];
-        [ecdsa.as_slice(), &rsa, &pss].concat()
+        self.0.supported_schemes()
     }
 }
 

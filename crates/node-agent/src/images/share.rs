@@ -15,11 +15,11 @@ use hyper::body::{Frame, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use k8s_openapi::api::core::v1::Node;
 use kybern_client::informer::Informer;
 use kybern_wire::node::node_client::NodeClient;
 use kybern_wire::node::{BlobChunk, BlobRequest};
 use parking_lot::Mutex;
+use serde::Deserialize;
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
@@ -209,12 +209,15 @@ impl Finder {
 
     /// Nodes that say they have an image of the repository.
     fn holders(&self, repository: &str) -> Vec<String> {
-        let mut lame = self.lame.lock();
-        lame.retain(|_, since| since.elapsed() < LAME);
+        let lame = {
+            let mut lame = self.lame.lock();
+            lame.retain(|_, since| since.elapsed() < LAME);
+            lame.clone()
+        };
         let store = self.peers.nodes.store();
         let others = store.iter().map(|i| &i.object).filter(|o| o.head.name != self.peers.node);
         let able = others.filter(|o| !lame.contains_key(o.head.name.as_str()));
-        able.filter(|o| o.view().is_ok_and(|node: Node| has(&node, repository)))
+        able.filter(|o| o.view().is_ok_and(|node: Shown| has(&node, repository)))
             .map(|o| o.head.name.to_string())
             .collect()
     }
@@ -250,9 +253,27 @@ fn patient(
     Box::pin(stream::iter([Ok(first)]).chain(rest))
 }
 
-fn has(node: &Node, repository: &str) -> bool {
-    let images = node.status.iter().flat_map(|s| s.images.iter().flatten());
-    images.flat_map(|i| i.names.iter().flatten()).any(|name| {
+/// What a node says of its images; the rest of it does not matter here.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Shown {
+    status: Images,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Images {
+    images: Vec<Names>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Names {
+    names: Vec<String>,
+}
+
+fn has(node: &Shown, repository: &str) -> bool {
+    node.status.images.iter().flat_map(|i| &i.names).any(|name| {
         let rest = name.strip_prefix(repository);
         rest.is_some_and(|r| r.starts_with([':', '@']))
     })
@@ -298,11 +319,11 @@ mod tests {
 
     #[test]
     fn a_node_has_what_its_status_names() {
-        let node: Node = serde_json::from_value(json!({"metadata": {}, "status": {"images": [
+        let node: Shown = serde_json::from_value(json!({"metadata": {}, "status": {"images": [
             {"names": ["reg.x:5000/a/b@sha256:00", "reg.x:5000/a/b:1"], "sizeBytes": 1}, {"sizeBytes": 2}]}}))
         .unwrap();
         assert!(has(&node, "reg.x:5000/a/b"));
-        assert!(!has(&node, "reg.x:5000/a") && !has(&node, "reg.x:5000/a/bc") && !has(&Node::default(), "a"));
+        assert!(!has(&node, "reg.x:5000/a") && !has(&node, "reg.x:5000/a/bc") && !has(&Shown::default(), "a"));
     }
 
     #[tokio::test(start_paused = true)]

@@ -130,7 +130,7 @@ fn follow(location: &str, from: &Address) -> Option<Address> {
     Some(Address { tls, host: authority.host().to_owned(), port, path })
 }
 
-/// TLS that takes every certificate: a probe asks whether something answers, not who.
+/// A probe asks whether something answers, not who.
 static ANY_CERTIFICATE: LazyLock<Arc<rustls::ClientConfig>> = LazyLock::new(|| any_certificate(&[]));
 
 #[cfg(test)]

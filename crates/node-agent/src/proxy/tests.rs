@@ -11,6 +11,35 @@ fn proxy() -> std::io::Result<Proxy> {
     Ok(Proxy::new("n1", network(), Table::open(TABLE)?))
 }
 
+/// A proxy, and the kernel's rules after each of its steps.
+struct Played {
+    proxy: Proxy,
+    seen: Vec<String>,
+}
+
+impl Played {
+    async fn step(&mut self) -> std::io::Result<()> {
+        self.proxy.sync().await.map_err(std::io::Error::other)?;
+        self.seen.push(listing());
+        Ok(())
+    }
+}
+
+/// The rules after each step of a scenario, which has a namespace of its own.
+fn play<F, Fut>(name: &str, scenario: F) -> Vec<String>
+where
+    F: FnOnce(Played) -> Fut + Send + 'static,
+    Fut: Future<Output = std::io::Result<Vec<String>>>,
+{
+    let name = format!("kybern-{name}-{}", std::process::id());
+    netns::create(&name).unwrap();
+    let outcome = netns::run_in_async(&netns::path(&name), || async {
+        scenario(Played { proxy: proxy()?, seen: Vec::new() }).await
+    });
+    netns::delete(&name).unwrap();
+    outcome.unwrap()
+}
+
 /// Asserted with the stock tool, not with our own reader.
 fn listing() -> String {
     let out = std::process::Command::new("nft").args(["list", "table", "ip", "kybern"]).output().unwrap();
@@ -19,35 +48,24 @@ fn listing() -> String {
 
 #[test]
 fn the_kernel_takes_every_transaction_and_ends_with_what_the_model_says() {
-    let name = format!("kybern-nft-{}", std::process::id());
-    netns::create(&name).unwrap();
-    let outcome = netns::run_in_async(&netns::path(&name), || async {
-        let mut proxy = proxy()?;
-        let mut seen = Vec::new();
-        let mut step = async |p: &mut Proxy| {
-            p.sync().await.map_err(std::io::Error::other)?;
-            seen.push(listing());
-            Ok::<(), std::io::Error>(())
-        };
-        proxy.model().service(EventType::Added, &web("d", "10.43.0.7", 30080)).unwrap();
-        step(&mut proxy).await?;
+    let seen = play("nft", |mut p| async move {
+        p.proxy.model().service(EventType::Added, &web("d", "10.43.0.7", 30080)).unwrap();
+        p.step().await?;
         let both = slice("d", &[("10.42.1.2", "n1", Some(true)), ("10.42.2.2", "n2", Some(true))]);
-        proxy.model().slice(EventType::Added, &both).unwrap();
-        step(&mut proxy).await?;
-        proxy.model().service(EventType::Modified, &web("d", "10.43.0.8", 30081)).unwrap();
-        step(&mut proxy).await?;
-        proxy.invalidate();
-        step(&mut proxy).await?;
-        proxy.model().service(EventType::Deleted, &web("d", "10.43.0.8", 30081)).unwrap();
-        step(&mut proxy).await?;
+        p.proxy.model().slice(EventType::Added, &both).unwrap();
+        p.step().await?;
+        p.proxy.model().service(EventType::Modified, &web("d", "10.43.0.8", 30081)).unwrap();
+        p.step().await?;
+        p.proxy.invalidate();
+        p.step().await?;
+        p.proxy.model().service(EventType::Deleted, &web("d", "10.43.0.8", 30081)).unwrap();
+        p.step().await?;
         std::process::Command::new("nft").args(["flush", "ruleset"]).status()?;
-        proxy.disturbed().await;
-        proxy.invalidate();
-        step(&mut proxy).await?;
-        Ok(seen)
+        p.proxy.disturbed().await;
+        p.proxy.invalidate();
+        p.step().await?;
+        Ok(p.seen)
     });
-    netns::delete(&name).unwrap();
-    let seen = outcome.unwrap();
     assert!(seen[0].contains("10.43.0.7 . tcp . 80") && !seen[0].contains("dnat"), "{}", seen[0]);
     assert!(seen[1].contains("10.42.2.2 . 8080"), "{}", seen[1]);
     assert!(seen[2].contains("10.43.0.8 . tcp . 80") && !seen[2].contains("10.43.0.7"), "{}", seen[2]);
@@ -75,33 +93,22 @@ fn pod(port: u16, host_ip: &str) -> kybern_api::object::Object {
 
 #[test]
 fn affinity_sources_host_ports_and_rivals_are_taken_and_given_back() {
-    let name = format!("kybern-nft2-{}", std::process::id());
-    netns::create(&name).unwrap();
-    let outcome = netns::run_in_async(&netns::path(&name), || async {
-        let mut proxy = proxy()?;
-        let mut seen = Vec::new();
-        let mut step = async |p: &mut Proxy| {
-            p.sync().await.map_err(std::io::Error::other)?;
-            seen.push(listing());
-            Ok::<(), std::io::Error>(())
-        };
-        proxy.model().service(EventType::Added, &rich("web", &["198.51.100.0/24"])).unwrap();
+    let seen = play("nft2", |mut p| async move {
+        p.proxy.model().service(EventType::Added, &rich("web", &["198.51.100.0/24"])).unwrap();
         let both = slice("d", &[("10.42.1.2", "n1", Some(true)), ("10.42.2.2", "n2", Some(true))]);
-        proxy.model().slice(EventType::Added, &both).unwrap();
-        proxy.model().pod(EventType::Added, &pod(53, "")).unwrap();
-        step(&mut proxy).await?;
+        p.proxy.model().slice(EventType::Added, &both).unwrap();
+        p.proxy.model().pod(EventType::Added, &pod(53, "")).unwrap();
+        p.step().await?;
         let one = slice("d", &[("10.42.1.2", "n1", Some(true))]);
-        proxy.model().slice(EventType::Modified, &one).unwrap();
-        proxy.model().pod(EventType::Modified, &pod(53, "127.0.0.1")).unwrap();
-        proxy.model().service(EventType::Added, &rich("rival", &[])).unwrap();
-        step(&mut proxy).await?;
-        proxy.model().service(EventType::Deleted, &rich("web", &[])).unwrap();
-        proxy.model().pod(EventType::Deleted, &pod(53, "")).unwrap();
-        step(&mut proxy).await?;
-        Ok(seen)
+        p.proxy.model().slice(EventType::Modified, &one).unwrap();
+        p.proxy.model().pod(EventType::Modified, &pod(53, "127.0.0.1")).unwrap();
+        p.proxy.model().service(EventType::Added, &rich("rival", &[])).unwrap();
+        p.step().await?;
+        p.proxy.model().service(EventType::Deleted, &rich("web", &[])).unwrap();
+        p.proxy.model().pod(EventType::Deleted, &pod(53, "")).unwrap();
+        p.step().await?;
+        Ok(p.seen)
     });
-    netns::delete(&name).unwrap();
-    let seen = outcome.unwrap();
     assert_eq!(seen[0].matches("set aff-").count(), 2, "{}", seen[0]);
     assert!(seen[0].contains("ip saddr != 198.51.100.0/24 drop") && seen[0].contains("udp . 53"), "{}", seen[0]);
     assert_eq!(seen[1].matches("set aff-").count(), 1, "{}", seen[1]);

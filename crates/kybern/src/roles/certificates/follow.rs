@@ -14,8 +14,6 @@ use tokio_util::sync::CancellationToken;
 
 /// What failed is tried again after this time.
 pub(super) const AGAIN: Duration = Duration::from_secs(1);
-/// So often a word that met another's is said again at once.
-const TRIES: usize = 8;
 
 /// The ConfigMap and the Secret as this server sees them.
 pub(super) struct Sight {
@@ -49,27 +47,25 @@ fn name(of: &Target) -> Name {
     Name::new(of.namespace.as_str(), of.name.as_str())
 }
 
-/// Writes into the ConfigMap, which the first to have something to say makes. All servers write at the same
-/// moments, so a conflict is nothing to speak of.
+/// Writes into the ConfigMap, which the first to have something to say makes.
 ///
 /// # Errors
 /// The refusal.
 pub(super) async fn tell(api: &dyn Transport, data: Value, term: u64) -> Result<(), Status> {
     let map = Target { term, ..map_target() };
     let patch = json!({ "data": data }).to_string();
+    let patch = || api.write(&map, Write::Patch(MERGE_PATCH, patch.clone().into()));
+    match patch().await {
+        Err(s) if s.reason == Reason::NotFound => {}
+        said => return said.map(drop),
+    }
     let made = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": map.name }, "data": data });
     let all = Target { name: String::new(), ..map.clone() };
-    let mut said = Ok(());
-    for _ in 0..TRIES {
-        said = api.write(&map, Write::Patch(MERGE_PATCH, patch.clone().into())).await.map(drop);
-        if said.as_ref().is_err_and(|s| s.reason == Reason::NotFound) {
-            said = api.write(&all, Write::Create(made.to_string().into())).await.map(drop);
-        }
-        if !said.as_ref().is_err_and(|s| matches!(s.reason, Reason::Conflict | Reason::AlreadyExists)) {
-            break;
-        }
+    match api.write(&all, Write::Create(made.to_string().into())).await {
+        // Another server was first.
+        Err(s) if s.reason == Reason::AlreadyExists => patch().await.map(drop),
+        said => said.map(drop),
     }
-    said
 }
 
 /// A failed step in the log. The namespace of all this is made in the first moment of a cluster, and missed
